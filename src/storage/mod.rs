@@ -1,0 +1,163 @@
+//! Storage: what must survive, behind a trait.
+//!
+//! The service appends [`Change`]s in batches and is told when a batch is safe. Everything else happens
+//! behind that: the journal is *folded* into tables in small steps, ended claims move to the history, old
+//! history is pruned. Recovery is the tables plus the journal after them.
+//!
+//! One thread, the commit writer, owns the [`Storage`] and calls it; readers have a [`History`] of their
+//! own that never blocks it. An error from [`Storage::append`] is final: whether the batch is on disk is
+//! not known, and asking again would not tell (a second `fsync` "succeeds"), so the process has to end
+//! and recover.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::model::{
+    Change, Claim, ClaimId, Cooling, EndedId, Fence, Revision, SemaphoreRecord, Sequence, WallTime,
+};
+
+/// What is kept for the service, with no way of a particular database showing.
+pub trait Storage: Send {
+    /// Everything that was committed, read once at start. At most `ended_max` ids of claims that ended
+    /// at or after `ended_since` come with it, the newest.
+    ///
+    /// # Errors
+    /// When the data cannot be read or is damaged.
+    fn recover(&mut self, ended_since: WallTime, ended_max: usize) -> Result<Recovered, Error>;
+
+    /// Makes a batch of changes durable, in their order, all or nothing.
+    ///
+    /// # Errors
+    /// Any error is final, see the module's text.
+    fn append(&mut self, changes: &[Change]) -> Result<(), Error>;
+
+    /// Folds some of the journal into the tables: stops at the first chance after `budget`.
+    ///
+    /// # Errors
+    /// Any error is final, see the module's text.
+    fn fold(&mut self, budget: Duration) -> Result<Folded, Error>;
+
+    /// Deletes up to `rows_max` claims of the history that ended before `before`; returns how many it
+    /// deleted.
+    ///
+    /// # Errors
+    /// Any error is final, see the module's text.
+    fn prune(&mut self, before: WallTime, rows_max: usize) -> Result<usize, Error>;
+
+    /// A reader of its own, for any number of threads.
+    fn history(&self) -> Arc<dyn History>;
+}
+
+/// Reads what has ended, beside the commit writer.
+pub trait History: Send + Sync {
+    /// The newest ended claim of this id whose end has been folded.
+    ///
+    /// # Errors
+    /// When the data cannot be read.
+    fn ended_claim(&self, id: &ClaimId) -> Result<Option<Claim>, Error>;
+
+    /// Bytes that the storage can still grow by; `None` where nobody can know.
+    ///
+    /// # Errors
+    /// When the system cannot tell.
+    fn free_bytes(&self) -> Result<Option<u64>, Error>;
+}
+
+/// All that [`Storage::recover`] found: the tables, and the journal after them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// The tables' state.
+    pub base: Base,
+    /// The changes after it, in order.
+    pub journal: Vec<Change>,
+    /// Ids of claims in the history (the journal's are not among them), oldest end first.
+    pub ended: Vec<EndedId>,
+}
+
+/// The durable state as of one revision.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Base {
+    /// The last change in it.
+    pub revision: Revision,
+    /// The highest sequence number that a claim ever had.
+    pub sequence: Sequence,
+    /// No fence up to this one may be taken again: semaphores that were removed had taken them.
+    pub fence_floor: Fence,
+    /// The semaphores, by name.
+    pub semaphores: Vec<SemaphoreRecord>,
+    /// The live claims, by sequence number.
+    pub claims: Vec<Claim>,
+    /// Permits that cool, by semaphore and sequence number.
+    pub cooling: Vec<Cooling>,
+}
+
+/// How far the fold has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Folded {
+    /// The last change in the tables.
+    pub revision: Revision,
+    /// Changes in the journal that are not in the tables yet.
+    pub changes_left: usize,
+}
+
+/// What went wrong, on which data.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another process has the data directory.
+    #[error("{path} is in use by another semaphored{}", by_pid(*.pid))]
+    InUse {
+        /// The lock file.
+        path: String,
+        /// The process that has it, where it is known.
+        pid: Option<u32>,
+    },
+    /// The database is from a newer version of this program.
+    #[error("{path} has schema version {found}, and this version knows up to {known}: install the newer semaphored again")]
+    Newer {
+        /// The database.
+        path: String,
+        /// Its schema's version.
+        found: i64,
+        /// The newest that this program knows.
+        known: i64,
+    },
+    /// The data contradict themselves or are not readable.
+    #[error("{path} is damaged: {what}: restore a backup, nothing was changed")]
+    Damaged {
+        /// The database.
+        path: String,
+        /// What was found.
+        what: String,
+    },
+    /// The file is somebody else's.
+    #[error("{path} is not a database of semaphored: {what}")]
+    Foreign {
+        /// The file.
+        path: String,
+        /// What was found.
+        what: String,
+    },
+    /// The system refused.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// On what.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The database refused.
+    #[error("cannot {action} {path}: {what}")]
+    Database {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The database.
+        path: String,
+        /// What it said.
+        what: String,
+    },
+}
+
+fn by_pid(pid: Option<u32>) -> String {
+    pid.map_or_else(String::new, |pid| format!(" (process {pid})"))
+}
