@@ -1,0 +1,128 @@
+//! What goes into the API and what comes out of it.
+
+use std::time::Duration;
+
+use super::Error;
+use crate::model::Revision;
+
+/// The endpoints, with the parts of the path that vary as they came: percent-decoded, not checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `GET /api`: the versions of the API.
+    Versions,
+    /// `GET /api/v1`: the endpoints of version 1.
+    Index,
+    /// `GET /api/v1/service`: status of the service.
+    Service,
+    /// `GET /healthz`: the process and its storage are alive.
+    Health,
+    /// `GET /readyz`: it takes new claims.
+    Ready,
+    /// `GET /openapi.json`: this API as an OpenAPI 3.1 document.
+    OpenApi,
+    /// `GET /api/v1/claims`.
+    ListClaims,
+    /// `POST /api/v1/claims`.
+    CreateClaim,
+    /// `PUT /api/v1/claims/{id}`.
+    PutClaim(String),
+    /// `GET /api/v1/claims/{id}`.
+    ShowClaim(String),
+    /// `DELETE /api/v1/claims/{id}`.
+    DeleteClaim(String),
+    /// `POST /api/v1/claims/{id}/renew`.
+    RenewClaim(String),
+    /// `POST /api/v1/claims/{id}/revoke`.
+    RevokeClaim(String),
+    /// `GET /api/v1/semaphores`.
+    ListSemaphores,
+    /// `GET /api/v1/semaphores/{name}`.
+    ShowSemaphore(String),
+    /// `PUT /api/v1/semaphores/{name}`.
+    PutSemaphore(String),
+    /// `PATCH /api/v1/semaphores/{name}`.
+    PatchSemaphore(String),
+    /// `DELETE /api/v1/semaphores/{name}`.
+    DeleteSemaphore(String),
+    /// `POST /api/v1/semaphores/{name}/claims`.
+    CreateClaimOf(String),
+}
+
+/// One call of the API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// Which endpoint.
+    pub endpoint: Endpoint,
+    /// The query's parameters in their order, percent-decoded.
+    pub query: Vec<(String, String)>,
+    /// How long the client prefers to wait (RFC 7240 `Prefer: wait`), used where the query has no `wait`.
+    pub prefer_wait: Option<Duration>,
+    /// The body as it came; empty where there was none.
+    pub body: Vec<u8>,
+}
+
+/// What a call came to.
+pub enum Step {
+    /// An answer at once.
+    Done(Reply),
+    /// The call has to wait: give it to a thread that may block.
+    Blocked(Box<dyn Blocked>),
+}
+
+/// A call that waits. Dropping it without waiting counts as an answered request.
+pub trait Blocked: Send {
+    /// Blocks until there is an answer: the claim was granted or ended, the wait is over, or the service
+    /// stops.
+    fn wait(self: Box<Self>) -> Reply;
+}
+
+/// An answer, and what has to be on disk before anybody may see it.
+#[derive(Debug)]
+pub struct Reply {
+    /// The answer or the error.
+    pub result: Result<Answer, Error>,
+    /// The revision that the reply shows or rests on; [`Revision`] 0 when it shows no state.
+    pub after: Revision,
+}
+
+/// What a call that went well came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Made, or held by this call.
+    Created,
+    /// Done, or looked at.
+    Ok,
+    /// Waits, or is offered: ask again.
+    Accepted,
+    /// Done, and there is nothing to show.
+    Done,
+    /// Looked at: the service is not ready. The body says why.
+    NotReady,
+}
+
+/// The answer of a call that went well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What it came to.
+    pub outcome: Outcome,
+    /// The body, JSON; `None` where there is none.
+    pub body: Option<String>,
+    /// The change's revision, or the one that was seen; sent as a header where there is no body.
+    pub revision: Option<Revision>,
+    /// The path of what was made, where the server chose its id.
+    pub location: Option<String>,
+    /// When asking again makes sense, whole seconds.
+    pub retry_after_seconds: Option<u64>,
+    /// The wait that was applied, where `Prefer: wait` asked for one (RFC 7240 `Preference-Applied`).
+    pub wait_applied: Option<Duration>,
+}
+
+/// The calls, as the HTTP side sees them. One implementation serves; tests have their own.
+pub trait Calls: Send + Sync {
+    /// Handles a call. Never blocks on a permit.
+    fn handle(&self, call: Call) -> Step;
+
+    /// Runs `then` as soon as `revision` is committed: at once on this thread when it is already, else on
+    /// the commit writer's, so it must be short.
+    fn after_commit(&self, revision: Revision, then: Box<dyn FnOnce() + Send>);
+}

@@ -1,0 +1,267 @@
+//! What a call can end in. Each error has a stable code, a text that says what to do, and data.
+
+use serde_json::{Value, json};
+
+use crate::model::{EndReason, WallTime};
+
+/// Why a call was refused. The text says what happened, on what, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// An id or a name in the path breaks its grammar.
+    #[error("`{member}` in the path must be {allowed}")]
+    InvalidPath {
+        /// `id` or `name`.
+        member: &'static str,
+        /// What is allowed.
+        allowed: String,
+    },
+    /// A query parameter that this endpoint does not have, or one that it has with a wrong value, or twice.
+    #[error("query parameter `{parameter}` {problem}")]
+    InvalidQuery {
+        /// Its name.
+        parameter: String,
+        /// What is wrong with it, and what is allowed.
+        problem: String,
+    },
+    /// The body is not JSON, not UTF-8, not an object, or empty where one is needed.
+    #[error("the body must be a JSON object: {problem}")]
+    InvalidBody {
+        /// What is wrong with it, and where.
+        problem: String,
+    },
+    /// A member that this call does not have.
+    #[error("unknown member `{member}`{}; allowed are {allowed}", did_you_mean(.suggestion.as_deref()))]
+    UnknownMember {
+        /// Its name.
+        member: String,
+        /// The members that exist.
+        allowed: String,
+        /// One of them that is spelt nearly the same.
+        suggestion: Option<String>,
+    },
+    /// A member that is there twice.
+    #[error("member `{member}` is there twice; leave one out")]
+    DuplicateMember {
+        /// Its name.
+        member: String,
+    },
+    /// A member that is needed and not there.
+    #[error("member `{member}` is missing: it must be {allowed}")]
+    MissingMember {
+        /// Its name.
+        member: &'static str,
+        /// What it must be.
+        allowed: String,
+    },
+    /// A member with a value that it may not have.
+    #[error("`{member}` must be {allowed}, not {got}")]
+    InvalidMember {
+        /// Its name, with the way to it: `permits.FlexLM-Riviera`.
+        member: String,
+        /// What it must be.
+        allowed: String,
+        /// What it was, shortened.
+        got: String,
+    },
+    /// More permits than the semaphore has.
+    #[error(
+        "{requested} permits of `{semaphore}` can never be had: its capacity is {capacity}; ask for \
+         fewer, or have an admin raise it"
+    )]
+    NeverSatisfiable {
+        /// Of which semaphore.
+        semaphore: String,
+        /// How many were asked for.
+        requested: u32,
+        /// How many there are.
+        capacity: u32,
+    },
+    /// There is no semaphore of this name.
+    #[error(
+        "there is no semaphore `{semaphore}`{}; GET /api/v1/semaphores lists them",
+        did_you_mean(.suggestion.as_deref())
+    )]
+    UnknownSemaphore {
+        /// The name.
+        semaphore: String,
+        /// One that is spelt nearly the same.
+        suggestion: Option<String>,
+    },
+    /// There is no claim of this id.
+    #[error("there is no claim `{id}`: it never was, or ended too long ago to be remembered")]
+    UnknownClaim {
+        /// The id.
+        id: String,
+    },
+    /// The id belongs to a claim that was made with another request.
+    #[error(
+        "claim `{id}` exists and was made with another request; repeat that request unchanged, or \
+         choose a new id"
+    )]
+    ClaimDiffers {
+        /// The id.
+        id: String,
+    },
+    /// The claim of this id is over.
+    #[error("claim `{id}` has ended ({}); acquire again under a new id", .reason.as_str())]
+    ClaimEnded {
+        /// The id.
+        id: String,
+        /// Why it ended.
+        reason: EndReason,
+        /// When it ended.
+        ended_at: WallTime,
+    },
+    /// Permits are not free, and the request does not want to wait.
+    #[error("no permit of `{semaphore}` is free; leave out \"queue\": false to wait for one")]
+    NoPermit {
+        /// The first semaphore that lacks some.
+        semaphore: String,
+        /// Permits that a new claim could have there now.
+        available: u32,
+    },
+    /// The semaphore grants nothing at present, and the request does not want to wait.
+    #[error(
+        "`{semaphore}` is draining and grants nothing; leave out \"queue\": false to wait until it is \
+         open again"
+    )]
+    Draining {
+        /// Which.
+        semaphore: String,
+    },
+    /// A lower capacity would end waiting claims.
+    #[error(
+        "a capacity of {capacity} for `{semaphore}` would end waiting claims that ask for more; their \
+         number is {claims}; add ?force=true to end them as unsatisfiable"
+    )]
+    WouldEndClaims {
+        /// Which.
+        semaphore: String,
+        /// The capacity asked for.
+        capacity: u32,
+        /// How many claims would end.
+        claims: usize,
+    },
+    /// The semaphore cannot be unregistered while claims name it.
+    #[error(
+        "`{semaphore}` is in use by live claims; their number is {claims}; drain it and wait, or add \
+         ?force=true to revoke them"
+    )]
+    SemaphoreInUse {
+        /// Which.
+        semaphore: String,
+        /// How many live claims name it.
+        claims: usize,
+    },
+    /// The queue of a semaphore has its greatest length.
+    #[error("the queue of `{semaphore}` is full: {claims_max} claims wait; try again later")]
+    QueueFull {
+        /// Which.
+        semaphore: String,
+        /// The bound.
+        claims_max: usize,
+    },
+    /// A bound of the whole service is reached.
+    #[error("the service has reached its bound {bound} = {limit}; try again later, or raise it")]
+    ServiceFull {
+        /// The bound's name.
+        bound: &'static str,
+        /// Its value.
+        limit: usize,
+    },
+    /// The disk is nearly full.
+    #[error(
+        "the service is low on disk space and takes no new claims; releases and renewals go on; free \
+         space under its data directory"
+    )]
+    StorageLow,
+    /// The service is about to stop.
+    #[error("the service is stopping; the claim keeps its place, repeat the request in a moment")]
+    Stopping,
+    /// A bug or a failing disk: it is in the log.
+    #[error("the service failed at this request; its log says how")]
+    Internal,
+}
+
+fn did_you_mean(suggestion: Option<&str>) -> String {
+    suggestion.map_or_else(String::new, |name| format!(", did you mean `{name}`?"))
+}
+
+impl Error {
+    /// The stable code: what a program compares.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Error::InvalidPath { .. } => "invalid-path",
+            Error::InvalidQuery { .. } => "invalid-query",
+            Error::InvalidBody { .. } => "invalid-body",
+            Error::UnknownMember { .. } => "unknown-member",
+            Error::DuplicateMember { .. } => "duplicate-member",
+            Error::MissingMember { .. } => "missing-member",
+            Error::InvalidMember { .. } => "invalid-member",
+            Error::NeverSatisfiable { .. } => "never-satisfiable",
+            Error::UnknownSemaphore { .. } => "unknown-semaphore",
+            Error::UnknownClaim { .. } => "unknown-claim",
+            Error::ClaimDiffers { .. } => "claim-differs",
+            Error::ClaimEnded { .. } => "claim-ended",
+            Error::NoPermit { .. } => "no-permit",
+            Error::Draining { .. } => "draining",
+            Error::WouldEndClaims { .. } => "would-end-claims",
+            Error::SemaphoreInUse { .. } => "semaphore-in-use",
+            Error::QueueFull { .. } => "queue-full",
+            Error::ServiceFull { .. } => "service-full",
+            Error::StorageLow => "storage-low",
+            Error::Stopping => "stopping",
+            Error::Internal => "internal",
+        }
+    }
+
+    /// The data members of the problem document.
+    #[must_use]
+    pub fn data(&self) -> Value {
+        match self {
+            Error::InvalidPath { member, .. } | Error::MissingMember { member, .. } => {
+                json!({ "member": member })
+            }
+            Error::InvalidQuery { parameter, .. } => json!({ "parameter": parameter }),
+            Error::UnknownMember { member, .. }
+            | Error::DuplicateMember { member }
+            | Error::InvalidMember { member, .. } => json!({ "member": member }),
+            Error::NeverSatisfiable { semaphore, requested, capacity } => {
+                json!({ "semaphore": semaphore, "requested": requested, "capacity": capacity })
+            }
+            Error::UnknownSemaphore { semaphore, .. } | Error::Draining { semaphore } => {
+                json!({ "semaphore": semaphore })
+            }
+            Error::UnknownClaim { id } | Error::ClaimDiffers { id } => json!({ "id": id }),
+            Error::ClaimEnded { id, reason, ended_at } => {
+                json!({ "id": id, "reason": reason.as_str(), "ended_at": ended_at.to_rfc3339() })
+            }
+            Error::NoPermit { semaphore, available } => {
+                json!({ "semaphore": semaphore, "available": available })
+            }
+            Error::WouldEndClaims { semaphore, claims, .. }
+            | Error::SemaphoreInUse { semaphore, claims } => {
+                json!({ "semaphore": semaphore, "claims": claims })
+            }
+            Error::QueueFull { semaphore, claims_max } => {
+                json!({ "semaphore": semaphore, "limit": claims_max })
+            }
+            Error::ServiceFull { bound, limit } => json!({ "bound": bound, "limit": limit }),
+            Error::InvalidBody { .. } | Error::StorageLow | Error::Stopping | Error::Internal => {
+                json!({})
+            }
+        }
+    }
+
+    /// When trying again makes sense, whole seconds, for the errors that go away by themselves.
+    #[must_use]
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        match self {
+            Error::QueueFull { .. } | Error::ServiceFull { .. } => Some(5),
+            Error::StorageLow => Some(30),
+            Error::Stopping => Some(1),
+            _ => None,
+        }
+    }
+}
