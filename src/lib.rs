@@ -1,4 +1,5 @@
 //! x
 pub mod api;
 pub mod model;
+pub mod semaphore;
 pub mod storage;

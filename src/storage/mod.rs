@@ -11,9 +11,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::model::{
-    Change, Claim, ClaimId, Cooling, EndedId, Fence, Revision, SemaphoreRecord, Sequence, WallTime,
-};
+use crate::model::{Base, Change, Claim, ClaimId, EndedId, Revision, WallTime};
 
 /// What is kept for the service, with no way of a particular database showing.
 pub trait Storage: Send {
@@ -73,23 +71,6 @@ pub struct Recovered {
     pub ended: Vec<EndedId>,
 }
 
-/// The durable state as of one revision.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Base {
-    /// The last change in it.
-    pub revision: Revision,
-    /// The highest sequence number that a claim ever had.
-    pub sequence: Sequence,
-    /// No fence up to this one may be taken again: semaphores that were removed had taken them.
-    pub fence_floor: Fence,
-    /// The semaphores, by name.
-    pub semaphores: Vec<SemaphoreRecord>,
-    /// The live claims, by sequence number.
-    pub claims: Vec<Claim>,
-    /// Permits that cool, by semaphore and sequence number.
-    pub cooling: Vec<Cooling>,
-}
-
 /// How far the fold has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Folded {
@@ -111,7 +92,9 @@ pub enum Error {
         pid: Option<u32>,
     },
     /// The database is from a newer version of this program.
-    #[error("{path} has schema version {found}, and this version knows up to {known}: install the newer semaphored again")]
+    #[error(
+        "{path} has schema version {found}, and this version knows up to {known}: install the newer semaphored again"
+    )]
     Newer {
         /// The database.
         path: String,
