@@ -59,15 +59,15 @@ impl Core {
         if let Some(ttl) = ttl {
             let ttl_max = self.ttl_max(live.claim.terms.permits.names());
             if ttl > ttl_max {
-                return Err(Error::TtlTooLong { ttl_max });
+                return Err(Error::TtlTooLong { ttl, ttl_max });
             }
         }
         let outcome = self.attend(tx, sequence, blocks, true);
-        if let (Some(asked), Some(live)) = (ttl, self.claims.get(&sequence)) {
-            if matches!(live.claim.state, ClaimState::Held { ttl, .. } if ttl != asked) {
-                let event = ClaimEvent::Renewed { ttl: asked };
-                self.emit(tx, Event::Claim { sequence, event });
-            }
+        if let (Some(asked), Some(live)) = (ttl, self.claims.get(&sequence))
+            && matches!(live.claim.state, ClaimState::Held { ttl, .. } if ttl != asked)
+        {
+            let event = ClaimEvent::Renewed { ttl: asked };
+            self.emit(tx, Event::Claim { sequence, event });
         }
         Ok(outcome)
     }
@@ -213,7 +213,7 @@ impl Core {
         let default_ttl = settings().map(|s| s.default_ttl).min().unwrap_or(bounds::TTL_DEFAULT);
         let ttl = request.ttl.unwrap_or(default_ttl.min(ttl_max));
         if ttl > ttl_max {
-            return Err(Error::TtlTooLong { ttl_max });
+            return Err(Error::TtlTooLong { ttl, ttl_max });
         }
         let callback = request.has_callback;
         let (offer_ttl, wait_timeout) = if callback {

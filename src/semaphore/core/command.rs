@@ -132,6 +132,8 @@ pub enum Error {
     /// A lease longer than the semaphores allow.
     #[error("the lease may be at most {ttl_max:?}")]
     TtlTooLong {
+        /// The one that was asked for.
+        ttl: Duration,
         /// The longest.
         ttl_max: Duration,
     },

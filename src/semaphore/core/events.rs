@@ -28,7 +28,7 @@ impl Core {
             }
             Event::Claim { sequence, event } => self.apply_claim(stamp, *sequence, event),
             Event::CoolingEnded { semaphore, sequence, permits } => {
-                self.apply_cooling_ended(semaphore, *sequence, *permits)
+                self.apply_cooling_ended(stamp, semaphore, *sequence, *permits)
             }
         }
     }
@@ -49,6 +49,7 @@ impl Core {
         semaphore.settings = settings.clone();
         semaphore.origin = origin;
         semaphore.revision = stamp.revision;
+        semaphore.touched = stamp.revision;
         if state_before != settings.state {
             let waiting: Vec<_> = semaphore.line.after(None).map(|entry| entry.0).collect();
             for place in waiting {
@@ -96,6 +97,7 @@ impl Core {
             if let Some(semaphore) = self.semaphores.get_mut(name) {
                 // Not eligible yet: `update_eligible` says so below, in one place for all.
                 semaphore.line.insert(place, weight, false);
+                semaphore.touched = stamp.revision;
                 semaphore.sets.insert(Arc::clone(&set));
             }
         }
@@ -119,7 +121,7 @@ impl Core {
         if !live.claim.apply(event, stamp.at, stamp.revision) {
             return false;
         }
-        self.leave_standing(sequence);
+        self.leave_standing(stamp, sequence);
         match event {
             ClaimEvent::Ended { reason, cooling, .. } => {
                 let Some(live) = self.claims.remove(&sequence) else { return false };
@@ -135,6 +137,7 @@ impl Core {
                 }
                 let hash = IdHash::of(&live.claim.id);
                 self.ended.remember(EndedId { hash, reason: *reason, ended_at: stamp.at });
+                self.just_ended.push(live.claim);
             }
             _ => self.enter_standing(stamp, sequence),
         }
@@ -142,7 +145,7 @@ impl Core {
     }
 
     /// Takes a claim out of what its standing put it into: lines and sets, or counters; and timers.
-    fn leave_standing(&mut self, sequence: Sequence) {
+    fn leave_standing(&mut self, stamp: Stamp, sequence: Sequence) {
         let Some(live) = self.claims.get(&sequence) else { return };
         let place = Place::new(live.claim.terms.priority, sequence);
         match &live.standing {
@@ -164,6 +167,7 @@ impl Core {
                 }
                 for name in set.iter() {
                     if let Some(semaphore) = self.semaphores.get_mut(name) {
+                        semaphore.touched = stamp.revision;
                         semaphore.line.remove(place);
                         if last_of_set {
                             semaphore.sets.remove(set);
@@ -175,6 +179,7 @@ impl Core {
                 self.timers.clear(*until, Timer::Offer(sequence));
                 for (name, weight) in live.claim.terms.permits.iter() {
                     if let Some(semaphore) = self.semaphores.get_mut(name) {
+                        semaphore.touched = stamp.revision;
                         semaphore.offered -= u64::from(weight);
                         semaphore.holding.remove(&sequence);
                     }
@@ -187,6 +192,7 @@ impl Core {
                 }
                 for (name, weight) in live.claim.terms.permits.iter() {
                     if let Some(semaphore) = self.semaphores.get_mut(name) {
+                        semaphore.touched = stamp.revision;
                         semaphore.in_use -= u64::from(weight);
                         semaphore.holding.remove(&sequence);
                     }
@@ -221,6 +227,7 @@ impl Core {
             if let Some(semaphore) = self.semaphores.get_mut(name) {
                 let counter = if offered { &mut semaphore.offered } else { &mut semaphore.in_use };
                 *counter += u64::from(weight);
+                semaphore.touched = stamp.revision;
                 semaphore.holding.insert(sequence);
                 semaphore.fence = semaphore.fence.max(*fence);
             }
@@ -240,6 +247,7 @@ impl Core {
 
     fn apply_cooling_ended(
         &mut self,
+        stamp: Stamp,
         name: &SemaphoreName,
         sequence: Sequence,
         permits: u32,
@@ -250,6 +258,7 @@ impl Core {
             return false;
         }
         cooling.permits -= permits;
+        semaphore.touched = stamp.revision;
         semaphore.cooling_permits -= u64::from(permits);
         if cooling.permits == 0 {
             self.timers.clear(*until, Timer::Cooling(name.clone(), sequence));
@@ -288,6 +297,7 @@ impl Semaphore {
             origin,
             fence,
             revision: Revision(0),
+            touched: Revision(0),
             in_use: 0,
             offered: 0,
             cooling: BTreeMap::new(),

@@ -106,7 +106,10 @@ struct Semaphore {
     settings: SemaphoreSettings,
     origin: Origin,
     fence: Fence,
+    /// The last change of its settings.
     revision: Revision,
+    /// The last change of anything that shows here.
+    touched: Revision,
     /// Permits of held claims.
     in_use: u64,
     /// Permits of offered claims.
@@ -219,6 +222,8 @@ pub struct Core {
     sets: BTreeMap<SetKey, WaitingSet>,
     timers: Timers,
     ended: EndedIds,
+    /// Claims that have ended and were not taken yet: see [`Core::take_ended`].
+    just_ended: Vec<Claim>,
 }
 
 impl Core {
@@ -236,6 +241,7 @@ impl Core {
             sets: BTreeMap::new(),
             timers: Timers::default(),
             ended: EndedIds::new(limits.ended_ids_max),
+            just_ended: Vec::new(),
         }
     }
 
@@ -283,6 +289,11 @@ impl Core {
     #[must_use]
     pub fn next_deadline(&self, now: Now) -> Option<ServiceTime> {
         self.timers.next(now)
+    }
+
+    /// The claims that have ended since this was asked last, as they ended.
+    pub fn take_ended(&mut self) -> Vec<Claim> {
+        std::mem::take(&mut self.just_ended)
     }
 
     /// The last change.

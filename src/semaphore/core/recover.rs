@@ -39,6 +39,7 @@ impl Core {
         for record in base.semaphores {
             let mut semaphore = Semaphore::new(record.settings, record.origin, record.fence);
             semaphore.revision = record.revision;
+            semaphore.touched = revision;
             core.semaphores.insert(record.name, semaphore);
         }
         let stamp = Stamp { revision, now, at: now.wall };

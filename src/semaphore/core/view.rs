@@ -20,7 +20,7 @@ pub struct SemaphoreView {
     pub settings: SemaphoreSettings,
     /// Who declares it.
     pub origin: Origin,
-    /// The last change of its settings.
+    /// The last change of anything that shows here.
     pub revision: Revision,
     /// Permits of held claims.
     pub in_use: u64,
@@ -157,7 +157,7 @@ impl Core {
             name: name.clone(),
             settings: semaphore.settings.clone(),
             origin: semaphore.origin,
-            revision: semaphore.revision,
+            revision: semaphore.touched,
             in_use,
             offered,
             cooling,
