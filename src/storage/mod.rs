@@ -9,6 +9,13 @@
 //! not known, and asking again would not tell (a second `fsync` "succeeds"), so the process has to end
 //! and recover.
 
+pub mod encoding;
+mod journal;
+pub mod memory;
+pub mod net;
+#[cfg(test)]
+mod testing;
+
 use std::{sync::Arc, time::Duration};
 
 use crate::model::{
@@ -111,7 +118,9 @@ pub enum Error {
         pid: Option<u32>,
     },
     /// The database is from a newer version of this program.
-    #[error("{path} has schema version {found}, and this version knows up to {known}: install the newer semaphored again")]
+    #[error(
+        "{path} has schema version {found}, and this version knows up to {known}: install the newer semaphored again"
+    )]
     Newer {
         /// The database.
         path: String,
