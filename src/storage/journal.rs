@@ -25,6 +25,11 @@ impl Unfolded {
         self.changes.back().map_or(self.folded, |change| change.revision)
     }
 
+    /// The last change that is in the tables.
+    pub(super) fn folded(&self) -> Revision {
+        self.folded
+    }
+
     /// Whether a batch may follow: its revisions increase strictly and are after all here. The error
     /// says which does not.
     pub(super) fn check(&self, batch: &[Change]) -> Result<(), String> {

@@ -13,8 +13,11 @@ pub mod encoding;
 mod journal;
 pub mod memory;
 pub mod net;
+pub mod sqlite;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::{sync::Arc, time::Duration};
 
