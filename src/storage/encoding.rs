@@ -11,6 +11,7 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
+use super::net::Marks;
 use crate::model::{Change, Claim, Cooling, SemaphoreRecord};
 
 const VERSION_1: u8 = 1;
@@ -36,6 +37,10 @@ impl Blob for SemaphoreRecord {
 
 impl Blob for Cooling {
     const WHAT: &'static str = "cooling entry";
+}
+
+impl Blob for Marks {
+    const WHAT: &'static str = "set of marks";
 }
 
 /// Encodes a row of a live table, in the newest version.
@@ -165,10 +170,11 @@ mod tests {
          0002070803ac020101090180b7ecbac16803ac02020003ac0203ac020003ac020407010a74696479696e\
          672075700101613c80cab5ee01040161ac0201a438dbbf74b0e7d7";
 
-    /// A semaphore, a cooling entry, and a claim in each of its states.
-    const ROWS_V1: [&str; 6] = [
+    /// A semaphore, a cooling entry, the marks, and a claim in each of its states.
+    const ROWS_V1: [&str; 7] = [
         "0101610500ac020080a30500007800000000000000ec4409a05c2bd4b9ab81da",
         "01016129023c009d5b5022e4781472",
+        "0189c005ac020989c72e5c0f629574",
         "0104376633632a010161020000ffac0200000180cab5ee0101901c00015a5a5a5a5a5a5a5a5a5a5a5a5a\
          5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5ad00f0a002bdbfef9be09aaea",
         "0104376633632a010161020000ffac0200000180cab5ee0101901c00015a5a5a5a5a5a5a5a5a5a5a5a5a\
@@ -191,7 +197,10 @@ mod tests {
         assert_eq!(decode::<Vec<Change>>(&blob), Ok(changes));
 
         let (semaphore, claims, cooling) = testing::live_rows();
-        let mut rows = vec![hex(&encode(&semaphore).unwrap()), hex(&encode(&cooling).unwrap())];
+        let marks =
+            Marks { revision: Revision(90_121), sequence: Sequence(300), fence_floor: Fence(9) };
+        let blobs = [encode(&semaphore), encode(&cooling), encode(&marks)];
+        let mut rows: Vec<_> = blobs.into_iter().map(|blob| hex(&blob.unwrap())).collect();
         for claim in &claims {
             match claim.state {
                 ClaimState::Waiting
@@ -202,6 +211,7 @@ mod tests {
             assert_eq!(decode::<Claim>(&encode(claim).unwrap()).as_ref(), Ok(claim));
         }
         assert_eq!(decode(&encode(&semaphore).unwrap()), Ok(semaphore));
+        assert_eq!(decode(&encode(&marks).unwrap()), Ok(marks));
         assert_eq!(decode(&encode(&cooling).unwrap()), Ok(cooling));
         assert_eq!(rows, ROWS_V1);
     }

@@ -90,7 +90,10 @@ impl Storage for MemoryStorage {
     fn append(&mut self, changes: &[Change]) -> Result<(), Error> {
         self.check("append to")?;
         let mut content = self.disk.content.lock();
-        content.journal.check(changes).map_err(|what| failure("append to", what))?;
+        if let Err(what) = content.journal.check(changes) {
+            self.failed = true;
+            return Err(failure("append to", what));
+        }
         let fate = std::mem::take(&mut content.next_append);
         if !matches!(fate, NextAppend::Fails { batch_kept: false }) {
             content.journal.extend(changes.iter().cloned());
@@ -203,6 +206,20 @@ impl Tables {
             }
             _ => None,
         })
+    }
+}
+
+impl From<Base> for Tables {
+    fn from(base: Base) -> Tables {
+        let Base { revision, sequence, fence_floor, .. } = base;
+        let cooling = base.cooling.into_iter();
+        Tables {
+            marks: Marks { revision, sequence, fence_floor },
+            semaphores: base.semaphores.into_iter().map(|row| (row.name.clone(), row)).collect(),
+            claims: base.claims.into_iter().map(|row| (row.sequence, row)).collect(),
+            cooling: cooling.map(|row| ((row.semaphore.clone(), row.sequence), row)).collect(),
+            history: BTreeMap::new(),
+        }
     }
 }
 

@@ -9,6 +9,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
+use serde::{Deserialize, Serialize};
+
 use super::Error;
 use crate::model::{
     Change, Claim, ClaimEvent, ClaimState, Cooling, Event, Fence, Fences, Permits, Revision,
@@ -44,7 +46,7 @@ pub trait Rows {
 }
 
 /// The numbers that the tables keep beside their rows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marks {
     /// The last change in the tables.
     pub revision: Revision,

@@ -220,7 +220,7 @@ impl World {
                 semaphore.fence
             };
             let fences: Fences = claim.terms.permits.names().map(&mut taken).collect();
-            let hold_until = (pick % 3 == 0).then_some(WallTime(77));
+            let hold_until = pick.is_multiple_of(3).then_some(WallTime(77));
             let event = match pick % 2 {
                 0 => ClaimEvent::Offered { fences },
                 _ => ClaimEvent::Granted { fences, hold_until },
@@ -244,7 +244,7 @@ impl World {
             let reason = EndReason::ALL[pick % EndReason::ALL.len()];
             let cooldown = Duration::from_secs(30);
             let held = matches!(claim.state, ClaimState::Held { .. });
-            let cools = claim.terms.permits.iter().filter(|_| held && pick % 2 == 0);
+            let cools = claim.terms.permits.iter().filter(|_| held && pick.is_multiple_of(2));
             let mut pairs = Vec::new();
             for (name, permits) in cools {
                 let (semaphore, sequence) = (name.clone(), claim.sequence);

@@ -1,6 +1,6 @@
 //! The tables that recovery reads, row by row: what is in them must agree with itself.
 
-use rusqlite::{Connection, OptionalExtension, Params, Row, params};
+use rusqlite::{Connection, Params, Row, params, types::FromSqlResult};
 
 use super::errors::Named;
 use crate::{
@@ -26,18 +26,7 @@ pub(super) struct Live<'c> {
 impl Live<'_> {
     /// The marks of the tables.
     pub(super) fn marks(&self) -> Result<Marks, Error> {
-        let marks = |row: &Row<'_>| {
-            Ok(Marks {
-                revision: Revision(unsigned(row, 0)?),
-                sequence: Sequence(unsigned(row, 1)?),
-                fence_floor: crate::model::Fence(unsigned(row, 2)?),
-            })
-        };
-        self.connection
-            .query_row("SELECT revision, sequence, fence_floor FROM meta", [], marks)
-            .optional()
-            .map_err(self.named.sql(READ))?
-            .ok_or_else(|| self.named.damaged("table meta is empty"))
+        self.row("SELECT marks FROM meta", [])?.ok_or_else(|| self.named.damaged("no marks"))
     }
 
     /// All rows, and that each is where its key says.
@@ -46,14 +35,16 @@ impl Live<'_> {
         let semaphores = self.rows(
             "SELECT record, name FROM semaphores ORDER BY name",
             |semaphore: &SemaphoreRecord, row| {
-                Ok(row.get_ref(1)?.as_str()? == semaphore.name.as_str())
+                let at_its_key = row.get_ref(1)?.as_str()? == semaphore.name.as_str();
+                Ok(at_its_key && semaphore.revision <= revision)
             },
         )?;
         let claims = self.rows(
             "SELECT claim, sequence, id FROM claims ORDER BY sequence",
             |claim: &Claim, row| {
-                let at_its_key = unsigned(row, 1)? == claim.sequence.0;
-                Ok(at_its_key && row.get_ref(2)?.as_str()? == claim.id.as_str())
+                let at_its_key = unsigned(row, 1)? == claim.sequence.0
+                    && row.get_ref(2)?.as_str()? == claim.id.as_str();
+                Ok(at_its_key && claim.sequence <= sequence && claim.revision <= revision)
             },
         )?;
         let cooling = self.rows(
@@ -126,10 +117,10 @@ impl Live<'_> {
             let row = params![row.semaphore.as_str(), row.sequence.0.cast_signed(), blob];
             self.execute("INSERT OR REPLACE INTO cooling VALUES (?, ?, ?)", row)?;
         }
-        let Marks { revision, sequence, fence_floor } = net.marks;
-        let marks = [revision.0, sequence.0, fence_floor.0].map(u64::cast_signed);
-        self.execute("UPDATE meta SET revision = ?, sequence = ?, fence_floor = ?", marks)?;
-        self.execute("DELETE FROM journal WHERE revision <= ?", [revision.0.cast_signed()])
+        let marks = self.blob(encoding::encode(&net.marks))?;
+        self.execute("UPDATE meta SET marks = ?", [marks])?;
+        let folded = net.marks.revision.0.cast_signed();
+        self.execute("DELETE FROM journal WHERE revision <= ?", [folded])
     }
 
     fn execute(&self, sql: &str, params: impl Params) -> Result<(), Error> {
@@ -151,7 +142,8 @@ impl Live<'_> {
         while let Some(row) = rows.next().map_err(&read)? {
             let value = self.value(row.get_ref(0).map_err(&read)?.as_blob())?;
             if !fits(&value, row).map_err(&read)? {
-                let what = format!("the {} in row {} is another one", T::WHAT, values.len() + 1);
+                let what =
+                    format!("the {} in row {} does not belong there", T::WHAT, values.len() + 1);
                 return Err(self.named.damaged(what));
             }
             values.push(value);
@@ -169,7 +161,7 @@ impl Live<'_> {
         }
     }
 
-    fn value<T: Blob>(&self, blob: rusqlite::types::FromSqlResult<&[u8]>) -> Result<T, Error> {
+    fn value<T: Blob>(&self, blob: FromSqlResult<&[u8]>) -> Result<T, Error> {
         let blob = blob.map_err(|error| self.named.damaged(error))?;
         encoding::decode(blob).map_err(|what| self.named.damaged(what))
     }
@@ -203,6 +195,6 @@ impl Rows for Live<'_> {
 }
 
 /// A `u64` that went in as a signed number.
-pub(super) fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     row.get::<_, i64>(column).map(i64::cast_unsigned)
 }

@@ -20,7 +20,7 @@ use crate::storage::Error;
 pub(super) const APPLICATION_ID: i32 = 0x534d_5048;
 
 /// The newest version of the schema.
-pub(super) const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
+pub(super) const SCHEMA_VERSION: i64 = MIGRATIONS.len().cast_signed() as i64;
 
 /// The tables that recovery reads.
 pub(super) const LIVE_TABLES: [&str; 5] = ["meta", "journal", "semaphores", "claims", "cooling"];
@@ -32,15 +32,14 @@ const MIGRATIONS: [&str; 1] = [VERSION_1];
 /// Blobs are those of [`crate::storage::encoding`], times milliseconds since 1970, durations
 /// milliseconds. Revisions, sequence numbers and fences are `u64`s; half of their range is far beyond
 /// reach, so SQLite's signed numbers hold them.
-const VERSION_1: &str = "
-    -- One row: the state of the tables, without the journal.
+pub(super) const VERSION_1: &str = "
+    -- One row: what the tables say without the journal. A blob, so that its checksum guards the
+    -- revision and the fences too; at first zeros.
     CREATE TABLE meta (
         one INTEGER PRIMARY KEY CHECK (one = 1),
-        revision INTEGER NOT NULL,
-        sequence INTEGER NOT NULL,
-        fence_floor INTEGER NOT NULL
+        marks BLOB NOT NULL
     ) STRICT;
-    INSERT INTO meta VALUES (1, 0, 0, 0);
+    INSERT INTO meta VALUES (1, x'010000006457984777ca2aad');
 
     -- A committed batch of changes; the key is the revision of its last one.
     CREATE TABLE journal (
@@ -99,22 +98,18 @@ const VERSION_1: &str = "
 /// When a step fails; then none of them has been run.
 pub(super) fn migrate(connection: &mut Connection, named: &Named) -> Result<(), Error> {
     let steps = |connection: &mut Connection| -> rusqlite::Result<()> {
-        let seen = seen(connection)?;
-        if seen >= MIGRATIONS.len() {
+        let seen: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        if seen >= SCHEMA_VERSION {
             return Ok(());
         }
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
-        for step in &MIGRATIONS[seen..] {
+        for (_, step) in (1..).zip(MIGRATIONS).filter(|(version, _)| *version > seen) {
             transaction.execute_batch(step)?;
         }
         transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         transaction.commit()
     };
     steps(connection).map_err(named.sql("migrate"))
-}
-
-fn seen(connection: &Connection) -> rusqlite::Result<usize> {
-    connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
 /// Makes a new, empty database at `path`.
