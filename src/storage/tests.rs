@@ -133,7 +133,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
     #[test]
     fn appends_folds_and_crashes_in_any_order_lose_nothing(
         choices in prop::collection::vec(any::<u32>(), 0..600),

@@ -13,7 +13,7 @@ use std::{
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::{errors::Named, look::beside};
+use super::{connections::set_wal, errors::Named, look::beside};
 use crate::storage::Error;
 
 /// Marks our databases for us and for `file(1)`: "SMPH".
@@ -137,12 +137,7 @@ pub(super) fn create(path: &Path, named: &Named) -> Result<(), Error> {
         .pragma_update(None, "application_id", APPLICATION_ID)
         .map_err(named.sql("create"))?;
     migrate(&mut connection, named)?;
-    let mode: String = connection
-        .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
-        .map_err(named.sql("create"))?;
-    if mode != "wal" {
-        return Err(named.database("create", "the file system cannot share memory (is it NFS?)"));
-    }
+    set_wal(&connection, named)?;
     connection.close().map_err(|(_, error)| named.sql("create")(error))?;
 
     // Whole and on disk before it has its name, and the name on disk before anybody relies on it.

@@ -7,6 +7,7 @@
 //!
 //! The only module that names SQLite.
 
+mod connections;
 mod errors;
 mod history;
 mod live;
@@ -24,7 +25,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, OpenFlags, config::DbConfig};
+use rusqlite::{Connection, config::DbConfig};
 
 use self::{
     errors::Named,
@@ -98,9 +99,9 @@ impl SqliteStorage {
         if look(&path, &named)? == Found::Nothing {
             migrations::create(&path, &named)?;
         }
-        let mut connection = writer(&path, durability).map_err(named.sql("open"))?;
+        let mut connection = connections::writer(&path, &named, durability)?;
         migrations::migrate(&mut connection, &named)?;
-        let reader = reader(&path).map_err(named.sql("open"))?;
+        let reader = connections::reader(&path, &named)?;
         let history = SqliteHistory::new(reader, named.clone(), data_dir.to_owned());
         Ok(SqliteStorage {
             history: Arc::new(history),
@@ -228,52 +229,4 @@ fn next_step(changes_max: usize, step: usize, elapsed: Duration, budget: Duratio
     let fits = step as u128 * budget.as_nanos() * 3 / 4 / elapsed.as_nanos().max(1);
     let fits = usize::try_from(fits).unwrap_or(usize::MAX);
     fits.min(changes_max * 2).clamp(FOLD_CHANGES_MIN, FOLD_CHANGES_MAX)
-}
-
-/// The connection that writes.
-fn writer(path: &Path, durability: Durability) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    // Until everything was read and found good, closing must not touch the database file either.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    // A backup may lock the database for moments; longer than this is an error like any other.
-    connection.busy_timeout(Duration::from_secs(5))?;
-    connection.pragma_update(None, "journal_mode", "wal")?;
-    let synchronous = match durability {
-        Durability::Full => "full",
-        Durability::Os => "normal",
-    };
-    connection.pragma_update(None, "synchronous", synchronous)?;
-    // Moves the log into the database every 4 MiB: often enough that one move is short (it delays the
-    // next commit), seldom enough that pages written many times, as the journal's are, move once.
-    connection.pragma_update(None, "wal_autocheckpoint", 1_000)?;
-    // A long reader lets the log grow; afterwards the file shrinks to this again.
-    connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
-    // The live tables of tens of thousands of claims.
-    connection.pragma_update(None, "cache_size", -16_384)?;
-    shared_settings(&connection)?;
-    connection.set_prepared_statement_cache_capacity(32);
-    Ok(connection)
-}
-
-/// A connection that only reads, beside the writing one.
-fn reader(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    // In WAL mode readers wait for nobody, except while the log is recovered.
-    connection.busy_timeout(Duration::from_secs(1))?;
-    connection.pragma_update(None, "cache_size", -2_048)?;
-    shared_settings(&connection)?;
-    Ok(connection)
-}
-
-fn shared_settings(connection: &Connection) -> rusqlite::Result<()> {
-    // Sorting happens in memory: the unit may have no other directory to write to.
-    connection.pragma_update(None, "temp_store", "memory")?;
-    // No memory map: a read error of the disk would be a SIGBUS instead of an error.
-    connection.pragma_update(None, "mmap_size", 0)?;
-    // Finds a damaged page when it is read and not when something odd comes out of it.
-    connection.pragma_update(None, "cell_size_check", true)?;
-    // The schema is data too; it may not call functions.
-    connection.pragma_update(None, "trusted_schema", false)
 }

@@ -209,7 +209,7 @@ fn a_flipped_byte_is_noticed_or_does_not_matter() {
     let path = dir.path().join(DATABASE);
     let len = fs::metadata(&path).unwrap().len();
     let mut refusals = 0;
-    for at in (0..len).step_by(211).chain(0..100) {
+    for at in (0..len).step_by(499).chain(0..100) {
         let mut bytes = before[&OsString::from(DATABASE)].clone();
         bytes[usize::try_from(at).unwrap()] ^= 0x24;
         let damaged = self::dir();
@@ -294,6 +294,41 @@ fn a_database_of_version_1_opens() {
     assert_eq!(found.base.semaphores[0].fence, Fence(1));
     let claim = storage.history().ended_claim(&id("x")).unwrap().unwrap();
     assert_eq!(claim.sequence, Sequence(1));
+}
+
+/// `cargo test --lib storage::sqlite -- --ignored --nocapture`
+#[test]
+#[ignore = "prints how fast this machine is"]
+fn speed() {
+    let dir = dir();
+    let mut storage = SqliteStorage::open(dir.path(), Durability::Full).unwrap();
+    recover(&mut storage).unwrap();
+    storage.append(&[change(1, vec![set("a", 5)])]).unwrap();
+    let pair = |n: u64| {
+        let acquire = vec![queued(&format!("job-{n}"), n, &[("a", 1)]), granted(n, &[n])];
+        [change(2 * n, acquire), change(2 * n + 1, vec![ended(n, &[])])]
+    };
+    let changes: Vec<_> = (1..=50_000).flat_map(pair).collect();
+    let start = Instant::now();
+    for batch in changes.chunks(64) {
+        storage.append(batch).unwrap();
+    }
+    println!("append: {:.0} changes/s", 100_000.0 / start.elapsed().as_secs_f64());
+    let (start, mut longest) = (Instant::now(), Duration::ZERO);
+    loop {
+        let step = Instant::now();
+        let folded = storage.fold(Duration::from_millis(20)).unwrap();
+        longest = longest.max(step.elapsed());
+        if folded.changes_left == 0 {
+            break;
+        }
+    }
+    println!("fold: {:.0} changes/s", 100_000.0 / start.elapsed().as_secs_f64());
+    println!("longest step: {longest:?}, {} changes at the end", storage.fold_changes);
+    drop(storage);
+    let start = Instant::now();
+    assert_eq!(recovered(&dir).unwrap().ended.len(), 50_000);
+    println!("open and recover 50,000 ended ids: {:?}", start.elapsed());
 }
 
 #[test]
