@@ -1,7 +1,7 @@
 //! Storage in one SQLite file, the default.
 //!
 //! In the data directory: `semaphored.db` with its write-ahead log beside it, and `lock`. A start looks
-//! before it writes ([`look`]), brings the schema up to date ([`migrations`]), and reads everything once.
+//! before it writes (`look`), brings the schema up to date (`migrations`), and reads everything once.
 //! From then on one connection writes, in transactions that are as few as possible: one a batch of
 //! changes, one a step of the fold. Another connection reads what has ended.
 //!
