@@ -8,6 +8,19 @@
 //! own that never blocks it. An error from [`Storage::append`] is final: whether the batch is on disk is
 //! not known, and asking again would not tell (a second `fsync` "succeeds"), so the process has to end
 //! and recover.
+//!
+//! In reading order: [`encoding`] says what the bytes are, [`net`] what a fold comes to, [`memory`] is the
+//! simple storage and [`sqlite`] the one for a server.
+
+pub mod encoding;
+mod journal;
+pub mod memory;
+pub mod net;
+pub mod sqlite;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,20 +28,22 @@ use crate::model::{Base, Change, Claim, ClaimId, EndedId, Revision, WallTime};
 
 /// What is kept for the service, with no way of a particular database showing.
 pub trait Storage: Send {
-    /// Everything that was committed, read once at start. At most `ended_max` ids of claims that ended
+    /// Everything that was committed, read once at start and before anything is written. At most `ended_max` ids of claims that ended
     /// at or after `ended_since` come with it, the newest.
     ///
     /// # Errors
     /// When the data cannot be read or is damaged.
     fn recover(&mut self, ended_since: WallTime, ended_max: usize) -> Result<Recovered, Error>;
 
-    /// Makes a batch of changes durable, in their order, all or nothing.
+    /// Makes a batch of changes durable, in their order, all or nothing. Their revisions increase and
+    /// follow the last one.
     ///
     /// # Errors
     /// Any error is final, see the module's text.
     fn append(&mut self, changes: &[Change]) -> Result<(), Error>;
 
-    /// Folds some of the journal into the tables: stops at the first chance after `budget`.
+    /// Folds some of the journal into the tables, in one step of about `budget`. To be called again
+    /// while changes are left; the unfolded ones stay in memory.
     ///
     /// # Errors
     /// Any error is final, see the module's text.
@@ -93,7 +108,8 @@ pub enum Error {
     },
     /// The database is from a newer version of this program.
     #[error(
-        "{path} has schema version {found}, and this version knows up to {known}: install the newer semaphored again"
+        "{path} has schema version {found}, and this version knows up to {known}: \
+         install the newer semaphored again"
     )]
     Newer {
         /// The database.
