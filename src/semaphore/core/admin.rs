@@ -25,7 +25,8 @@ impl Core {
         }
         let unsatisfiable = semaphore.line.heavier_than(settings.capacity);
         if !unsatisfiable.is_empty() && !force {
-            return Err(Error::WouldEndClaims { claims: unsatisfiable.len() });
+            let (name, capacity) = (name.clone(), settings.capacity);
+            return Err(Error::WouldEndClaims { name, capacity, claims: unsatisfiable.len() });
         }
         let shrunk_by = semaphore.settings.capacity.saturating_sub(settings.capacity);
         self.drop_cooling(tx, name, shrunk_by);

@@ -151,6 +151,10 @@ pub enum Error {
     /// Waiting claims would end as unsatisfiable.
     #[error("{claims} waiting claims would end")]
     WouldEndClaims {
+        /// Of which semaphore.
+        name: SemaphoreName,
+        /// The capacity that was asked for.
+        capacity: u32,
         /// How many.
         claims: usize,
     },

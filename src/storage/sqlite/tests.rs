@@ -296,41 +296,6 @@ fn a_database_of_version_1_opens() {
     assert_eq!(claim.sequence, Sequence(1));
 }
 
-/// `cargo test --lib storage::sqlite -- --ignored --nocapture`
-#[test]
-#[ignore = "prints how fast this machine is"]
-fn speed() {
-    let dir = dir();
-    let mut storage = SqliteStorage::open(dir.path(), Durability::Full).unwrap();
-    recover(&mut storage).unwrap();
-    storage.append(&[change(1, vec![set("a", 5)])]).unwrap();
-    let pair = |n: u64| {
-        let acquire = vec![queued(&format!("job-{n}"), n, &[("a", 1)]), granted(n, &[n])];
-        [change(2 * n, acquire), change(2 * n + 1, vec![ended(n, &[])])]
-    };
-    let changes: Vec<_> = (1..=50_000).flat_map(pair).collect();
-    let start = Instant::now();
-    for batch in changes.chunks(64) {
-        storage.append(batch).unwrap();
-    }
-    println!("append: {:.0} changes/s", 100_000.0 / start.elapsed().as_secs_f64());
-    let (start, mut longest) = (Instant::now(), Duration::ZERO);
-    loop {
-        let step = Instant::now();
-        let folded = storage.fold(Duration::from_millis(20)).unwrap();
-        longest = longest.max(step.elapsed());
-        if folded.changes_left == 0 {
-            break;
-        }
-    }
-    println!("fold: {:.0} changes/s", 100_000.0 / start.elapsed().as_secs_f64());
-    println!("longest step: {longest:?}, {} changes at the end", storage.fold_changes);
-    drop(storage);
-    let start = Instant::now();
-    assert_eq!(recovered(&dir).unwrap().ended.len(), 50_000);
-    println!("open and recover 50,000 ended ids: {:?}", start.elapsed());
-}
-
 #[test]
 fn a_step_of_the_fold_follows_its_budget() {
     let ms = Duration::from_millis;
