@@ -111,7 +111,9 @@ pub enum Error {
         pid: Option<u32>,
     },
     /// The database is from a newer version of this program.
-    #[error("{path} has schema version {found}, and this version knows up to {known}: install the newer semaphored again")]
+    #[error(
+        "{path} has schema version {found}, and this version knows up to {known}: install the newer semaphored again"
+    )]
     Newer {
         /// The database.
         path: String,
