@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::Program;
 use argh::{CommandInfoWithArgs, FlagInfo, FlagInfoKind, Optionality};
 
 /// Column at which descriptions start.
@@ -11,7 +12,7 @@ const LINE_CHARS_MAX: usize = 96;
 
 /// The help text of `program` with these options, ready to be written.
 #[must_use]
-pub fn help_text(program: &str, info: &CommandInfoWithArgs) -> String {
+pub fn help_text(program: Program<'_>, info: &CommandInfoWithArgs) -> String {
     let mut out = format!("{}\n", info.description);
     if !info.examples.is_empty() {
         out.push_str("\nExamples\n");
@@ -28,7 +29,8 @@ pub fn help_text(program: &str, info: &CommandInfoWithArgs) -> String {
             _ => format!(" [{}]", positional.name),
         })
         .collect();
-    push(&mut out, format_args!("\nUsage: {program} [options]{positionals}\n"));
+    let rest = program.rest.map(|rest| format!(" -- {rest}")).unwrap_or_default();
+    push(&mut out, format_args!("\nUsage: {} [options]{positionals}{rest}\n", program.name));
     if !info.positionals.is_empty() {
         out.push_str("\nArguments\n");
         for positional in info.positionals.iter().filter(|positional| !positional.hidden) {

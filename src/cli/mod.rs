@@ -31,6 +31,16 @@ pub struct UsageError {
     pub program: String,
 }
 
+/// Whose command line it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Program<'a> {
+    /// Its name, with the subcommand if there is one.
+    pub name: &'a str,
+    /// What comes after `--`, for the help text: `command [arguments]`. Where it is `None`, the arguments
+    /// after `--` are words like those before it, but no options.
+    pub rest: Option<&'a str>,
+}
+
 /// What a command line asks for.
 #[derive(Debug)]
 pub enum Invocation<T> {
@@ -38,8 +48,8 @@ pub enum Invocation<T> {
     Do {
         /// The options.
         options: T,
-        /// What came after `--`, if there was one.
-        rest: Option<Vec<OsString>>,
+        /// What came after `--`, where the program wants that apart; empty without `--`.
+        rest: Vec<OsString>,
     },
     /// To say how it is used.
     Help(String),
@@ -53,10 +63,10 @@ pub enum Invocation<T> {
 /// An unknown option (with a suggestion), a missing or superfluous value, an argument before `--` that
 /// is not UTF-8, and whatever the types of `T` refuse.
 pub fn parse<T: FromArgs + ArgsInfo>(
-    program: &str,
+    program: Program<'_>,
     arguments: &[OsString],
 ) -> Result<Invocation<T>, UsageError> {
-    let usage = |message: String| UsageError { message, program: program.to_owned() };
+    let usage = |message: String| UsageError { message, program: program.name.to_owned() };
     let info = T::get_args_info();
     let (own, rest) = split_at_separator(arguments);
     let mut plain = Plain::default();
@@ -85,8 +95,17 @@ pub fn parse<T: FromArgs + ArgsInfo>(
             }
         }
     }
-    match T::from_args(&[program], &plain.words()) {
-        Ok(options) => Ok(Invocation::Do { options, rest: rest.map(<[OsString]>::to_vec) }),
+    let rest = rest.unwrap_or_default();
+    let rest = if program.rest.is_some() {
+        rest.to_vec()
+    } else {
+        for word in rest {
+            plain.positionals.push(text(word).map_err(usage)?);
+        }
+        Vec::new()
+    };
+    match T::from_args(&[program.name], &plain.words()) {
+        Ok(options) => Ok(Invocation::Do { options, rest }),
         Err(early) if early.status.is_ok() => Ok(Invocation::Help(help_text(program, &info))),
         Err(early) => Err(usage(first_lower(early.output.trim()))),
     }

@@ -21,7 +21,8 @@ struct Options {
 }
 
 fn read(line: &str) -> Result<Invocation<Options>, UsageError> {
-    parse("tool", &line.split_whitespace().map(OsString::from).collect::<Vec<_>>())
+    let program = Program { name: "tool", rest: Some("command") };
+    parse(program, &line.split_whitespace().map(OsString::from).collect::<Vec<_>>())
 }
 
 /// The options and the rest of a command line that is right.
@@ -50,8 +51,12 @@ fn values_are_attached_or_follow() {
 fn what_follows_the_separator_is_not_touched() {
     let Ok(Invocation::Do { options, rest }) = read("a -- --size=x -h -- b") else { panic!() };
     assert_eq!(options.things, ["a"]);
-    assert_eq!(rest.unwrap(), ["--size=x", "-h", "--", "b"]);
-    let Ok(Invocation::Do { rest: None, .. }) = read("a") else { panic!() };
+    assert_eq!(rest, ["--size=x", "-h", "--", "b"]);
+    let program = Program { name: "tool", rest: None };
+    let words = ["a", "--", "--size"].map(OsString::from);
+    let Ok(Invocation::Do { options, rest }) = parse::<Options>(program, &words) else { panic!() };
+    assert_eq!(options.things, ["a", "--size"]);
+    assert!(rest.is_empty());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use argh::{ArgsInfo, FromArgs};
 
-use crate::cli::{self, Invocation, UsageError};
+use crate::cli::{self, Invocation, Program, UsageError};
 
 /// The name of the subcommand in messages.
 const RUN: &str = "semaphorectl run";
@@ -107,7 +107,7 @@ pub(super) fn parse_run(arguments: &[OsString]) -> Result<Invocation<RunArgs>, U
             line[1..].join(" ")
         )));
     }
-    cli::parse(RUN, arguments)
+    cli::parse(Program { name: RUN, rest: Some("command [arguments]") }, arguments)
 }
 
 /// What is wrong with a command line of `run`.

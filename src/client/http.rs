@@ -12,7 +12,7 @@ use std::{
 };
 
 use ureq::{
-    Agent, Body, Timeout,
+    Agent, AsSendBody, Body, Timeout,
     http::{HeaderMap, Method, Request, Response},
     tls::{RootCerts, TlsConfig},
 };
@@ -86,7 +86,7 @@ impl Connection {
     /// When there is no answer.
     pub(super) fn acquire(&self, id: &ClaimId, body: &str) -> Result<Answer, Unreachable> {
         let path = format!("/api/v1/claims/{id}?wait={}s", WAIT.as_secs());
-        self.call(Method::PUT, &path, body, WAIT + ANSWER_TIMEOUT)
+        self.call(&Method::PUT, &path, body, WAIT + ANSWER_TIMEOUT)
     }
 
     /// `POST /api/v1/claims/{id}/renew`: prolongs the lease.
@@ -94,7 +94,7 @@ impl Connection {
     /// # Errors
     /// When there is no answer within `timeout`.
     pub(super) fn renew(&self, id: &ClaimId, timeout: Duration) -> Result<Answer, Unreachable> {
-        self.call(Method::POST, &format!("/api/v1/claims/{id}/renew"), "", timeout)
+        self.call(&Method::POST, &format!("/api/v1/claims/{id}/renew"), "", timeout)
     }
 
     /// `DELETE /api/v1/claims/{id}`: gives the permits back, or leaves the queue.
@@ -102,37 +102,41 @@ impl Connection {
     /// # Errors
     /// When there is no answer within `timeout`.
     pub(super) fn release(&self, id: &ClaimId, timeout: Duration) -> Result<Answer, Unreachable> {
-        self.call(Method::DELETE, &format!("/api/v1/claims/{id}"), "", timeout)
+        self.call(&Method::DELETE, &format!("/api/v1/claims/{id}"), "", timeout)
     }
 
     fn call(
         &self,
-        method: Method,
+        method: &Method,
         path: &str,
         body: &str,
         timeout: Duration,
     ) -> Result<Answer, Unreachable> {
         let started = Instant::now();
         let mut request =
-            Request::builder().method(&method).uri(format!("{}{path}", self.address.base()));
+            Request::builder().method(method).uri(format!("{}{path}", self.address.base()));
         if let Some(token) = self.address.token() {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
-        let connect = CONNECT_TIMEOUT.min(timeout);
+        if !body.is_empty() {
+            request = request.header("Content-Type", "application/json");
+        }
+        // To a DELETE ureq sends no body, not even an empty one.
         let response = if method == Method::DELETE {
-            let request = request.body(()).map_err(|error| self.broken(&error.into()))?;
-            let request = self.agent.configure_request(request).timeout_global(Some(timeout));
-            self.agent.run(request.timeout_connect(Some(connect)).build())
+            self.send(request.body(()), timeout)
         } else {
-            if !body.is_empty() {
-                request = request.header("Content-Type", "application/json");
-            }
-            let request = request.body(body).map_err(|error| self.broken(&error.into()))?;
-            let request = self.agent.configure_request(request).timeout_global(Some(timeout));
-            self.agent.run(request.timeout_connect(Some(connect)).build())
+            self.send(request.body(body), timeout)
         };
-        let response = response.map_err(|error| self.broken(&error))?;
-        self.read(response, started)
+        self.read(response.map_err(|error| self.broken(&error))?, started)
+    }
+
+    fn send<S: AsSendBody>(
+        &self,
+        request: Result<Request<S>, ureq::http::Error>,
+        timeout: Duration,
+    ) -> Result<Response<Body>, ureq::Error> {
+        let request = self.agent.configure_request(request?).timeout_global(Some(timeout));
+        self.agent.run(request.timeout_connect(Some(CONNECT_TIMEOUT.min(timeout))).build())
     }
 
     fn read(&self, mut response: Response<Body>, started: Instant) -> Result<Answer, Unreachable> {

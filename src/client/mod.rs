@@ -1,6 +1,8 @@
 //! `semaphorectl`: the client, which stands in front of the licensed tool in a CI job.
 //!
-//!     semaphorectl run FlexLM-Riviera -- vsim -do run.do
+//! ```text
+//! semaphorectl run FlexLM-Riviera -- vsim -do run.do
+//! ```
 //!
 //! waits for a permit, runs the command while it holds it, and gives it back on every way out. The
 //! client speaks HTTP to the service and shares no code with it but the words of [`crate::model`]; its
@@ -33,7 +35,7 @@ mod wait;
 use std::{ffi::OsString, io::Write};
 
 use self::{
-    args::{HELP, RunArgs},
+    args::HELP,
     options::{Environment, RunOptions},
 };
 use crate::cli::{self, Invocation, UsageError, exit};
@@ -84,8 +86,8 @@ fn dispatch(arguments: &[OsString]) -> Result<u8, Failure> {
     let Some((command, rest)) = arguments.split_first() else {
         return Err(usage(
             "no command; the commonest is `semaphorectl run NAME -- command`".into(),
-        ))
-        .map_err(Failure::from);
+        )
+        .into());
     };
     match command.to_str() {
         Some("run") => run_command(rest),
@@ -110,9 +112,8 @@ fn run_command(arguments: &[OsString]) -> Result<u8, Failure> {
         Invocation::Help(text) => Ok(write_out(&text)),
         Invocation::Version => Ok(write_version()),
         Invocation::Do { options, rest } => {
-            let options: RunArgs = options;
             let environment = Environment::of_process();
-            let options = RunOptions::new(options, rest.unwrap_or_default(), &environment)?;
+            let options = RunOptions::new(&options, rest, &environment)?;
             run::run(&options)
         }
     }

@@ -58,9 +58,12 @@ pub(super) struct RunOptions {
     pub(super) outer_claim: Option<String>,
 }
 
+/// Looks a variable up.
+type Variables = Box<dyn Fn(&str) -> Option<String>>;
+
 /// The process's environment as far as it matters here, so that tests can have their own.
 pub(super) struct Environment {
-    variable: Box<dyn Fn(&str) -> Option<String>>,
+    variable: Variables,
     /// `user@host:pid`.
     process: String,
 }
@@ -107,7 +110,7 @@ impl RunOptions {
     /// [`exit::USAGE`] where the command line is wrong, [`exit::CONFIGURATION`] where the environment or
     /// the token's file is.
     pub(super) fn new(
-        args: RunArgs,
+        args: &RunArgs,
         command: Vec<OsString>,
         environment: &Environment,
     ) -> Result<RunOptions, Failure> {
@@ -135,7 +138,7 @@ impl RunOptions {
             labels: labels(&args.label)?,
             queue: !args.no_queue,
             on_lost: on_lost(args.on_lost.as_deref())?,
-            service: service(&args, environment)?,
+            service: service(args, environment)?,
             unreachable_timeout: duration(
                 "--unreachable-timeout",
                 args.unreachable_timeout.as_deref(),

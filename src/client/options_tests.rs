@@ -17,7 +17,7 @@ fn read(
     let words: Vec<_> = line.split_whitespace().map(OsString::from).collect();
     match parse_run(&words)? {
         Invocation::Do { options, rest } => {
-            RunOptions::new(options, rest.unwrap_or_default(), &environment(variables))
+            RunOptions::new(&options, rest, &environment(variables))
         }
         _ => panic!("{line}"),
     }

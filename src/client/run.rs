@@ -5,10 +5,10 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, Sender};
 
 use super::{
     Failure,
@@ -106,11 +106,8 @@ impl Session<'_> {
 
     /// The next event, or none when `timeout` is over.
     pub(super) fn next_event(&self, timeout: Duration) -> Option<Event> {
-        match self.events.recv_timeout(timeout) {
-            Ok(event) => Some(event),
-            // It is never closed: this session has a sender of its own.
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        // It is never closed: this session has a sender of its own.
+        self.events.recv_timeout(timeout).ok()
     }
 
     /// Gives the claim back and says so if that fails. A signal cuts it short, if it is the second that
@@ -174,9 +171,9 @@ impl Session<'_> {
     /// Waits for the end of the acquire thread, whose PUT was under way at the order to stop; returns
     /// whether the service may have the claim after all.
     fn last_put_made_claim(&mut self) -> bool {
-        let deadline = std::time::Instant::now() + LAST_PUT_TIME_MAX;
+        let deadline = Instant::now() + LAST_PUT_TIME_MAX;
         loop {
-            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            let left = deadline.saturating_duration_since(Instant::now());
             match self.next_event(left) {
                 None => return true,
                 Some(Event::Acquire(AcquireEvent::Done(end))) => {

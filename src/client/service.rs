@@ -36,7 +36,9 @@ impl ServiceAddress {
         if uri.query().is_some() || url.contains('#') || authority.as_str().contains('@') {
             return Err(invalid());
         }
-        if authority.host().is_empty() || (authority.port().is_some() && uri.port_u16().is_none()) {
+        // A port that is no number is in the text, and nowhere else.
+        let port_is_wrong = authority.as_str() != authority.host() && uri.port_u16().is_none();
+        if authority.host().is_empty() || port_is_wrong {
             return Err(invalid());
         }
         let scheme = if secure { "https" } else { "http" };
