@@ -30,6 +30,25 @@ use crate::{
 /// said that it does not know the claim.
 const LAST_PUT_TIME_MAX: Duration = Duration::from_secs(5);
 
+/// What is known of the last PUT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LastPut {
+    /// The acquire thread runs, so there may be one on its way.
+    UnderWay,
+    /// The acquire thread has ended, and there will be no other.
+    Over {
+        /// Whether the service may have the claim.
+        may_exist: bool,
+    },
+}
+
+impl From<&AcquireEnd> for LastPut {
+    fn from(end: &AcquireEnd) -> LastPut {
+        let may_exist = !matches!(end, AcquireEnd::Failed { may_exist: false, .. });
+        LastPut::Over { may_exist }
+    }
+}
+
 /// One run of `run`.
 pub(super) struct Session<'a> {
     pub(super) options: &'a RunOptions,
@@ -40,8 +59,8 @@ pub(super) struct Session<'a> {
     pub(super) reporter: Reporter,
     /// Whether a PUT may have reached the service: if not, there is nothing to release.
     pub(super) may_have_arrived: Arc<AtomicBool>,
-    /// Whether the acquire thread has ended, so that no PUT is under way.
-    pub(super) acquire_done: bool,
+    /// What is known of the last PUT.
+    pub(super) last_put: LastPut,
     /// Whether a signal told this process to end. The next one cuts the release short.
     pub(super) told_to_end: bool,
 }
@@ -63,7 +82,7 @@ pub(super) fn run(options: &RunOptions) -> Result<u8, Failure> {
         events,
         reporter: Reporter::new(options.quiet),
         may_have_arrived: Arc::new(AtomicBool::new(false)),
-        acquire_done: false,
+        last_put: LastPut::UnderWay,
         told_to_end: false,
     };
     session.warn_of_dangers();
@@ -117,12 +136,11 @@ impl Session<'_> {
     /// When the system gives no more threads.
     pub(super) fn release(&mut self, time_max: Duration) -> Result<(), Failure> {
         self.reporter.clear_status();
+        let put_was_under_way = self.last_put == LastPut::UnderWay;
         let mut end = self.release_once(time_max)?;
-        if end == Some(ReleaseEnd::Unknown) && !self.acquire_done {
-            // The PUT that was under way may arrive after the DELETE, and make the claim anew.
-            if self.last_put_made_claim() {
-                end = self.release_once(time_max)?;
-            }
+        // The PUT may arrive after the DELETE, and make the claim that the DELETE did not find.
+        if end == Some(ReleaseEnd::Unknown) && put_was_under_way && self.last_put_made_claim() {
+            end = self.release_once(time_max)?;
         }
         match end {
             Some(ReleaseEnd::Gone | ReleaseEnd::Unknown) => {}
@@ -161,7 +179,7 @@ impl Session<'_> {
                     self.reporter
                         .note(&format!("{name}: giving the permits back; again to give up"));
                 }
-                Ok(Event::Acquire(AcquireEvent::Done(_))) => self.acquire_done = true,
+                Ok(Event::Acquire(AcquireEvent::Done(end))) => self.last_put = (&end).into(),
                 Ok(_) => {}
                 Err(_) => return Ok(None),
             }
@@ -173,15 +191,14 @@ impl Session<'_> {
     fn last_put_made_claim(&mut self) -> bool {
         let deadline = Instant::now() + LAST_PUT_TIME_MAX;
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.next_event(left) {
-                None => return true,
-                Some(Event::Acquire(AcquireEvent::Done(end))) => {
-                    self.acquire_done = true;
-                    return !matches!(end, AcquireEnd::Failed { may_exist: false, .. });
-                }
+            if let LastPut::Over { may_exist } = self.last_put {
+                return may_exist;
+            }
+            match self.next_event(deadline.saturating_duration_since(Instant::now())) {
+                Some(Event::Acquire(AcquireEvent::Done(end))) => self.last_put = (&end).into(),
                 Some(Event::Signal(signal)) if !signal.user_defined => return true,
                 Some(_) => {}
+                None => return true,
             }
         }
     }

@@ -85,7 +85,7 @@ impl Session<'_> {
                     return Ok(WaitEnd::Cancelled { signal: signal.number });
                 }
                 Some(Event::Acquire(AcquireEvent::Done(end))) => {
-                    self.acquire_done = true;
+                    self.last_put = (&end).into();
                     return Ok(self.end_of_wait(end, &waiting));
                 }
                 Some(Event::Acquire(AcquireEvent::Place(position))) => {
