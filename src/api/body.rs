@@ -278,8 +278,7 @@ mod tests {
         ] {
             assert_eq!(read(json).unwrap(), ms);
         }
-        for json in ["0", "0.9", "-5", "101", "1e300", "null", "true", "\"90\"", "\"0s\"", "[1]"]
-        {
+        for json in ["0", "0.9", "-5", "101", "1e300", "null", "true", "\"90\"", "\"0s\"", "[1]"] {
             let error = read(&format!(r#"{{"ttl": {json}}}"#)).unwrap_err();
             assert_eq!(error.code(), "invalid-member", "{json}");
         }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Serialize, Serializer};
 
 use crate::{
-    model::{Claim, ClaimState, Labels, Revision, WallTime},
+    model::{Claim, ClaimState, Holder, Labels, Note, Revision, SemaphoreName, WallTime},
     semaphore::{ClaimStatus, core::Presence, core::SemaphoreView},
 };
 
@@ -88,7 +88,7 @@ impl<'a> ClaimBody<'a> {
         let claim = &status.claim;
         let names = claim.terms.permits.names();
         let waits = !status.positions.is_empty();
-        let positions = names.map(|n| n.as_str()).zip(status.positions.iter().copied());
+        let positions = names.map(SemaphoreName::as_str).zip(status.positions.iter().copied());
         let is_held = matches!(claim.state, ClaimState::Held { .. });
         let body = ClaimBody::of(claim, status.now.wall, status.seen);
         ClaimBody {
@@ -109,14 +109,14 @@ impl<'a> ClaimBody<'a> {
     /// What a claim shows in any state.
     pub(super) fn of(claim: &'a Claim, now: WallTime, revision: Revision) -> ClaimBody<'a> {
         let terms = &claim.terms;
-        let names = || terms.permits.names().map(|name| name.as_str());
+        let names = || terms.permits.names().map(SemaphoreName::as_str);
         let mut body = ClaimBody {
             id: claim.id.as_str(),
             state: "waiting",
             reason: None,
             permits: terms.permits.iter().map(|(name, n)| (name.as_str(), n)).collect(),
             fences: claim.fences().map(|f| names().zip(f.iter().map(|fence| fence.0)).collect()),
-            holder: terms.holder.as_ref().map(|holder| holder.as_str()),
+            holder: terms.holder.as_ref().map(Holder::as_str),
             labels: terms.labels.iter().collect(),
             priority: terms.priority.value(),
             position: None,
@@ -162,7 +162,7 @@ impl<'a> ClaimBody<'a> {
                 self.granted_at = granted_at.map(Time);
                 let waited_until = granted_at.unwrap_or(*ended_at);
                 self.waited_seconds = Seconds(waited_until.since(claim.queued_at));
-                self.note = note.as_ref().map(|note| note.as_str());
+                self.note = note.as_ref().map(Note::as_str);
             }
         }
     }
@@ -230,7 +230,7 @@ impl<'a> SemaphoreBody<'a> {
             offer_ttl_seconds: settings.offer_ttl.map(Seconds),
             wait_timeout_seconds: settings.wait_timeout.map(Seconds),
             cooldown_seconds: Seconds(settings.cooldown),
-            description: settings.description.as_ref().map(|text| text.as_str()),
+            description: settings.description.as_ref().map(Note::as_str),
             origin: view.origin.as_str(),
             revision: revision.0,
         }

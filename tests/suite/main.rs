@@ -1,1 +1,5 @@
-//! x
+//! The integration tests, as one crate: it links once.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panic")]
+
+mod client_run;
+mod fake_service;
