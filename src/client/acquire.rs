@@ -1,7 +1,7 @@
 //! Acquiring: the same PUT with the same claim id again and again, until the claim is held or refused.
 //!
-//! It runs in its own thread, because each PUT blocks for up to [`http::WAIT`](super::http::WAIT). A
-//! repetition cannot take two permits: the service knows the claim by its id and compares the body, which
+//! It runs in its own thread, because each PUT blocks for up to 50 s. Only the first one is short, so
+//! that whoever has to wait knows the position soon. A repetition cannot take two permits: the service knows the claim by its id and compares the body, which
 //! is made once and never changes. No PUT is sent after the order to stop; one that was under way then may
 //! still arrive, and [`super::release`] deals with that.
 
@@ -31,6 +31,8 @@ use crate::{
     model::{ClaimId, format_duration},
 };
 
+/// How long the first PUT blocks.
+const WAIT_FIRST: Duration = Duration::from_secs(2);
 /// An answer that took less than this did not block, and its `Retry-After` is obeyed.
 const BLOCKED_MIN: Duration = Duration::from_secs(1);
 /// Pause after an answer that asks for one and does not say how long.
@@ -82,8 +84,30 @@ pub(super) struct Acquire {
     pub(super) wait_timeout: Option<Duration>,
     /// How long the service may be out of reach.
     pub(super) unreachable_timeout: Duration,
-    /// Set once a PUT may have reached the service.
-    pub(super) may_have_arrived: Arc<AtomicBool>,
+    /// How long a PUT blocks, but for the first one.
+    pub(super) wait: Duration,
+    /// What is known of the PUTs so far.
+    pub(super) arrival: Arc<Arrival>,
+}
+
+/// Whether a PUT has reached the service. Written by the acquire thread, read by the main thread.
+#[derive(Debug, Default)]
+pub(super) struct Arrival {
+    may_have_arrived: AtomicBool,
+    has_failed: AtomicBool,
+}
+
+impl Arrival {
+    fn record(&self, may_have_arrived: bool) {
+        let flag = if may_have_arrived { &self.may_have_arrived } else { &self.has_failed };
+        flag.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether PUTs were tried and none of them can have reached the service, but for one that may be
+    /// under way: then there is hardly anything to release.
+    pub(super) fn is_none_so_far(&self) -> bool {
+        self.has_failed.load(Ordering::Relaxed) && !self.may_have_arrived.load(Ordering::Relaxed)
+    }
 }
 
 /// What one try came to.
@@ -114,7 +138,7 @@ impl Acquire {
         let mut was_taken_in = false;
         while !stop.is_ordered() {
             let sent = Instant::now();
-            let pause = match self.try_once() {
+            let pause = match self.try_once(if was_taken_in { self.wait } else { WAIT_FIRST }) {
                 Verdict::Held(grant) => return AcquireEnd::Held(grant),
                 Verdict::Waiting { position, pause } => {
                     was_taken_in = true;
@@ -141,11 +165,11 @@ impl Acquire {
                         let longest = format_duration(self.unreachable_timeout);
                         let message = format!("the service was out of reach for {longest}: {why}");
                         let failure = Failure::new(exit::UNREACHABLE, message);
-                        let may_exist = self.may_have_arrived.load(Ordering::Relaxed);
+                        let may_exist = !self.arrival.is_none_so_far();
                         return AcquireEnd::Failed { failure, may_exist };
                     }
                     report(AcquireEvent::Trouble(why));
-                    pause.unwrap_or_else(|| backoff.pause()).min(outage.left())
+                    pause.unwrap_or_default().max(backoff.pause()).min(outage.left())
                 }
             };
             if stop.sleep(pause) {
@@ -155,14 +179,14 @@ impl Acquire {
         AcquireEnd::Stopped
     }
 
-    fn try_once(&self) -> Verdict {
-        match self.connection.acquire(&self.id, &self.body) {
+    fn try_once(&self, wait: Duration) -> Verdict {
+        match self.connection.acquire(&self.id, &self.body, wait) {
             Ok(answer) => {
-                self.may_have_arrived.store(true, Ordering::Relaxed);
+                self.arrival.record(true);
                 read_answer(&answer, self.queue)
             }
             Err(unreachable) => {
-                self.may_have_arrived.fetch_or(unreachable.may_have_arrived, Ordering::Relaxed);
+                self.arrival.record(unreachable.may_have_arrived);
                 Verdict::Unreachable { why: unreachable.reason, pause: None }
             }
         }

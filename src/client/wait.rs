@@ -9,6 +9,7 @@ use super::{
     Failure,
     acquire::{Acquire, AcquireEnd, AcquireEvent, request_body},
     event::{self, Event},
+    http::WAIT_MAX,
     progress::{WaitLog, human},
     replies::Grant,
     run::{Session, describe},
@@ -17,6 +18,8 @@ use super::{
 
 /// How often the status line is rewritten while nothing happens.
 const TICK: Duration = Duration::from_secs(1);
+/// How long a PUT blocks where somebody looks on, so that the position shown is not an old one.
+const WAIT_ON_TERMINAL: Duration = Duration::from_secs(10);
 /// A wait that was shorter than this is not worth a word.
 const WAIT_WORTH_TELLING: Duration = Duration::from_secs(2);
 
@@ -66,7 +69,8 @@ impl Session<'_> {
             queue: self.options.queue,
             wait_timeout: self.options.wait_timeout,
             unreachable_timeout: self.options.unreachable_timeout,
-            may_have_arrived: Arc::clone(&self.may_have_arrived),
+            wait: if self.reporter.is_terminal() { WAIT_ON_TERMINAL } else { WAIT_MAX },
+            arrival: Arc::clone(&self.arrival),
         };
         // Dropped at the end of this function, which is the order to stop.
         let (_handle, stop) = stop_pair();
@@ -142,8 +146,12 @@ impl Session<'_> {
             if waited >= TICK {
                 self.reporter.status(&text);
             }
-        } else if waiting.log.is_due(waited, waiting.position) {
-            self.reporter.note(&text);
+        } else {
+            let first = waiting.log.is_empty();
+            if waiting.log.is_due(waited, waiting.position) {
+                let claim = if first { format!(" (claim {})", self.id) } else { String::new() };
+                self.reporter.note(&format!("{text}{claim}"));
+            }
         }
     }
 }
