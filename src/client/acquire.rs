@@ -6,23 +6,18 @@
 //! still arrive, and [`super::release`] deals with that.
 
 use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use crossbeam_channel::Sender;
-use serde::Serialize;
 
 use super::{
     Failure,
     backoff::Backoff,
     event::Event,
     http::{Answer, Connection},
-    options::RunOptions,
+    outage::{Arrival, Outage},
     replies::{ClaimReply, Grant, Problem},
     stop::Stop,
 };
@@ -76,7 +71,7 @@ pub(super) struct Acquire {
     pub(super) connection: Connection,
     /// The claim.
     pub(super) id: ClaimId,
-    /// What is asked for: [`request_body`].
+    /// What is asked for: [`request::body`](super::request::body).
     pub(super) body: String,
     /// Whether the claim may wait.
     pub(super) queue: bool,
@@ -88,26 +83,6 @@ pub(super) struct Acquire {
     pub(super) wait: Duration,
     /// What is known of the PUTs so far.
     pub(super) arrival: Arc<Arrival>,
-}
-
-/// Whether a PUT has reached the service. Written by the acquire thread, read by the main thread.
-#[derive(Debug, Default)]
-pub(super) struct Arrival {
-    may_have_arrived: AtomicBool,
-    has_failed: AtomicBool,
-}
-
-impl Arrival {
-    fn record(&self, may_have_arrived: bool) {
-        let flag = if may_have_arrived { &self.may_have_arrived } else { &self.has_failed };
-        flag.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether PUTs were tried and none of them can have reached the service, but for one that may be
-    /// under way: then there is hardly anything to release.
-    pub(super) fn is_none_so_far(&self) -> bool {
-        self.has_failed.load(Ordering::Relaxed) && !self.may_have_arrived.load(Ordering::Relaxed)
-    }
 }
 
 /// What one try came to.
@@ -193,34 +168,6 @@ impl Acquire {
     }
 }
 
-/// How long the service has been out of reach.
-struct Outage {
-    longest: Duration,
-    since: Option<Instant>,
-}
-
-impl Outage {
-    fn new(longest: Duration) -> Outage {
-        Outage { longest, since: None }
-    }
-
-    fn end(&mut self) {
-        self.since = None;
-    }
-
-    /// Counts a try that was sent at `sent` and failed now. A first failure counts from when it was sent,
-    /// but not the time for which it may have blocked on a waiting claim.
-    fn is_over_after_failure(&mut self, sent: Instant) -> bool {
-        let now = Instant::now();
-        let earliest = now.checked_sub(super::http::CONNECT_TIMEOUT).unwrap_or(now);
-        now.duration_since(*self.since.get_or_insert(sent.max(earliest))) >= self.longest
-    }
-
-    fn left(&self) -> Duration {
-        self.since.map_or(self.longest, |since| self.longest.saturating_sub(since.elapsed()))
-    }
-}
-
 /// What an answer to the PUT means. A 429 waits like a queue would; a 5xx is a service out of reach.
 fn read_answer(answer: &Answer, queue: bool) -> Verdict {
     let retry_after = answer.retry_after.map(|pause| pause.min(RETRY_AFTER_MAX));
@@ -274,37 +221,6 @@ fn pause_before_repeat(
     }
     let longest = claim.queue_ttl().map_or(RETRY_AFTER_MAX, |queue_ttl| queue_ttl / 2);
     retry_after.unwrap_or(RETRY_AFTER_DEFAULT).min(longest).max(OFFER_PAUSE)
-}
-
-/// The body of the PUT: what was asked for and nothing else, so that defaults stay the service's.
-pub(super) fn request_body(options: &RunOptions) -> Result<String, Failure> {
-    #[derive(Serialize)]
-    struct Body<'a> {
-        permits: BTreeMap<&'a str, u32>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        holder: Option<&'a str>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        ttl: Option<String>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        wait_timeout: Option<String>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        priority: Option<i8>,
-        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-        labels: BTreeMap<&'a str, &'a str>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        queue: Option<bool>,
-    }
-    let body = Body {
-        permits: options.permits.iter().map(|(name, weight)| (name.as_str(), weight)).collect(),
-        holder: options.holder.as_ref().map(crate::model::Holder::as_str),
-        ttl: options.ttl.map(format_duration),
-        wait_timeout: options.wait_timeout.map(format_duration),
-        priority: options.priority.map(crate::model::Priority::value),
-        labels: options.labels.iter().collect(),
-        queue: (!options.queue).then_some(false),
-    };
-    serde_json::to_string(&body)
-        .map_err(|error| Failure::new(exit::INTERNAL, format!("cannot write the request: {error}")))
 }
 
 #[cfg(test)]

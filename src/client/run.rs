@@ -9,10 +9,11 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::{
     Failure,
-    acquire::{AcquireEnd, AcquireEvent, Arrival},
+    acquire::{AcquireEnd, AcquireEvent},
     event::{self, EVENTS_MAX, Event},
     http::Connection,
     options::RunOptions,
+    outage::Arrival,
     progress::Reporter,
     release::{self, RELEASE_TIME_MAX, ReleaseEnd},
     unix,

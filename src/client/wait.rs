@@ -7,11 +7,12 @@ use std::{
 
 use super::{
     Failure,
-    acquire::{Acquire, AcquireEnd, AcquireEvent, request_body},
+    acquire::{Acquire, AcquireEnd, AcquireEvent},
     event::{self, Event},
     http::WAIT_MAX,
     progress::{WaitLog, human},
     replies::Grant,
+    request,
     run::{Session, describe},
     stop::stop_pair,
 };
@@ -65,7 +66,7 @@ impl Session<'_> {
         let acquire = Acquire {
             connection: self.connection.clone(),
             id: self.id.clone(),
-            body: request_body(self.options)?,
+            body: request::body(self.options)?,
             queue: self.options.queue,
             wait_timeout: self.options.wait_timeout,
             unreachable_timeout: self.options.unreachable_timeout,
