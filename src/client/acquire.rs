@@ -1,28 +1,23 @@
 //! Acquiring: the same PUT with the same claim id again and again, until the claim is held or refused.
 //!
-//! It runs in its own thread, because each PUT blocks for up to [`http::WAIT`](super::http::WAIT). A
-//! repetition cannot take two permits: the service knows the claim by its id and compares the body, which
+//! It runs in its own thread, because each PUT blocks for up to 50 s. Only the first one is short, so
+//! that whoever has to wait knows the position soon. A repetition cannot take two permits: the service knows the claim by its id and compares the body, which
 //! is made once and never changes. No PUT is sent after the order to stop; one that was under way then may
 //! still arrive, and [`super::release`] deals with that.
 
 use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use crossbeam_channel::Sender;
-use serde::Serialize;
 
 use super::{
     Failure,
     backoff::Backoff,
     event::Event,
     http::{Answer, Connection},
-    options::RunOptions,
+    outage::{Arrival, Outage},
     replies::{ClaimReply, Grant, Problem},
     stop::Stop,
 };
@@ -31,6 +26,8 @@ use crate::{
     model::{ClaimId, format_duration},
 };
 
+/// How long the first PUT blocks.
+const WAIT_FIRST: Duration = Duration::from_secs(2);
 /// An answer that took less than this did not block, and its `Retry-After` is obeyed.
 const BLOCKED_MIN: Duration = Duration::from_secs(1);
 /// Pause after an answer that asks for one and does not say how long.
@@ -74,7 +71,7 @@ pub(super) struct Acquire {
     pub(super) connection: Connection,
     /// The claim.
     pub(super) id: ClaimId,
-    /// What is asked for: [`request_body`].
+    /// What is asked for: [`request::body`](super::request::body).
     pub(super) body: String,
     /// Whether the claim may wait.
     pub(super) queue: bool,
@@ -82,8 +79,10 @@ pub(super) struct Acquire {
     pub(super) wait_timeout: Option<Duration>,
     /// How long the service may be out of reach.
     pub(super) unreachable_timeout: Duration,
-    /// Set once a PUT may have reached the service.
-    pub(super) may_have_arrived: Arc<AtomicBool>,
+    /// How long a PUT blocks, but for the first one.
+    pub(super) wait: Duration,
+    /// What is known of the PUTs so far.
+    pub(super) arrival: Arc<Arrival>,
 }
 
 /// What one try came to.
@@ -114,7 +113,7 @@ impl Acquire {
         let mut was_taken_in = false;
         while !stop.is_ordered() {
             let sent = Instant::now();
-            let pause = match self.try_once() {
+            let pause = match self.try_once(if was_taken_in { self.wait } else { WAIT_FIRST }) {
                 Verdict::Held(grant) => return AcquireEnd::Held(grant),
                 Verdict::Waiting { position, pause } => {
                     was_taken_in = true;
@@ -141,11 +140,11 @@ impl Acquire {
                         let longest = format_duration(self.unreachable_timeout);
                         let message = format!("the service was out of reach for {longest}: {why}");
                         let failure = Failure::new(exit::UNREACHABLE, message);
-                        let may_exist = self.may_have_arrived.load(Ordering::Relaxed);
+                        let may_exist = !self.arrival.is_none_so_far();
                         return AcquireEnd::Failed { failure, may_exist };
                     }
                     report(AcquireEvent::Trouble(why));
-                    pause.unwrap_or_else(|| backoff.pause()).min(outage.left())
+                    pause.unwrap_or_default().max(backoff.pause()).min(outage.left())
                 }
             };
             if stop.sleep(pause) {
@@ -155,45 +154,17 @@ impl Acquire {
         AcquireEnd::Stopped
     }
 
-    fn try_once(&self) -> Verdict {
-        match self.connection.acquire(&self.id, &self.body) {
+    fn try_once(&self, wait: Duration) -> Verdict {
+        match self.connection.acquire(&self.id, &self.body, wait) {
             Ok(answer) => {
-                self.may_have_arrived.store(true, Ordering::Relaxed);
+                self.arrival.record(true);
                 read_answer(&answer, self.queue)
             }
             Err(unreachable) => {
-                self.may_have_arrived.fetch_or(unreachable.may_have_arrived, Ordering::Relaxed);
+                self.arrival.record(unreachable.may_have_arrived);
                 Verdict::Unreachable { why: unreachable.reason, pause: None }
             }
         }
-    }
-}
-
-/// How long the service has been out of reach.
-struct Outage {
-    longest: Duration,
-    since: Option<Instant>,
-}
-
-impl Outage {
-    fn new(longest: Duration) -> Outage {
-        Outage { longest, since: None }
-    }
-
-    fn end(&mut self) {
-        self.since = None;
-    }
-
-    /// Counts a try that was sent at `sent` and failed now. A first failure counts from when it was sent,
-    /// but not the time for which it may have blocked on a waiting claim.
-    fn is_over_after_failure(&mut self, sent: Instant) -> bool {
-        let now = Instant::now();
-        let earliest = now.checked_sub(super::http::CONNECT_TIMEOUT).unwrap_or(now);
-        now.duration_since(*self.since.get_or_insert(sent.max(earliest))) >= self.longest
-    }
-
-    fn left(&self) -> Duration {
-        self.since.map_or(self.longest, |since| self.longest.saturating_sub(since.elapsed()))
     }
 }
 
@@ -250,37 +221,6 @@ fn pause_before_repeat(
     }
     let longest = claim.queue_ttl().map_or(RETRY_AFTER_MAX, |queue_ttl| queue_ttl / 2);
     retry_after.unwrap_or(RETRY_AFTER_DEFAULT).min(longest).max(OFFER_PAUSE)
-}
-
-/// The body of the PUT: what was asked for and nothing else, so that defaults stay the service's.
-pub(super) fn request_body(options: &RunOptions) -> Result<String, Failure> {
-    #[derive(Serialize)]
-    struct Body<'a> {
-        permits: BTreeMap<&'a str, u32>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        holder: Option<&'a str>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        ttl: Option<String>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        wait_timeout: Option<String>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        priority: Option<i8>,
-        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-        labels: BTreeMap<&'a str, &'a str>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        queue: Option<bool>,
-    }
-    let body = Body {
-        permits: options.permits.iter().map(|(name, weight)| (name.as_str(), weight)).collect(),
-        holder: options.holder.as_ref().map(crate::model::Holder::as_str),
-        ttl: options.ttl.map(format_duration),
-        wait_timeout: options.wait_timeout.map(format_duration),
-        priority: options.priority.map(crate::model::Priority::value),
-        labels: options.labels.iter().collect(),
-        queue: (!options.queue).then_some(false),
-    };
-    serde_json::to_string(&body)
-        .map_err(|error| Failure::new(exit::INTERNAL, format!("cannot write the request: {error}")))
 }
 
 #[cfg(test)]

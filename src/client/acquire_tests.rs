@@ -65,15 +65,3 @@ fn a_wait_that_blocked_is_repeated_at_once() {
     assert_eq!(pause("waiting", 10, Some(50), 10), Duration::from_secs(5));
     assert_eq!(pause("offered", 10, Some(50), 10), OFFER_PAUSE);
 }
-
-#[test]
-fn an_outage_counts_from_its_first_failure() {
-    let mut outage = Outage::new(Duration::from_secs(60));
-    let now = Instant::now();
-    assert!(!outage.is_over_after_failure(now));
-    assert!(outage.left() <= Duration::from_secs(60));
-    let mut blocked = Outage::new(Duration::from_secs(10));
-    let Some(long_ago) = now.checked_sub(Duration::from_secs(50)) else { return };
-    assert!(!blocked.is_over_after_failure(long_ago));
-    assert!(blocked.left() <= Duration::from_secs(5));
-}

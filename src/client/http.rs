@@ -22,7 +22,7 @@ use crate::model::ClaimId;
 
 /// How long a request may block on a waiting claim. The service's own cap is the same, and NGINX gives
 /// up after 60 s.
-pub(super) const WAIT: Duration = Duration::from_secs(50);
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(50);
 /// How much longer than asked for an answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a connection may take to be made.
@@ -80,13 +80,20 @@ impl Connection {
         Connection { agent: config.build().new_agent(), address: address.clone() }
     }
 
-    /// `PUT /api/v1/claims/{id}?wait=50s`: acquires, or goes on waiting.
+    /// `PUT /api/v1/claims/{id}?wait=50s`: acquires, or goes on waiting for `wait`, in whole seconds up to
+    /// [`WAIT_MAX`].
     ///
     /// # Errors
     /// When there is no answer.
-    pub(super) fn acquire(&self, id: &ClaimId, body: &str) -> Result<Answer, Unreachable> {
-        let path = format!("/api/v1/claims/{id}?wait={}s", WAIT.as_secs());
-        self.call(&Method::PUT, &path, body, WAIT + ANSWER_TIMEOUT)
+    pub(super) fn acquire(
+        &self,
+        id: &ClaimId,
+        body: &str,
+        wait: Duration,
+    ) -> Result<Answer, Unreachable> {
+        let wait = wait.min(WAIT_MAX);
+        let path = format!("/api/v1/claims/{id}?wait={}s", wait.as_secs());
+        self.call(&Method::PUT, &path, body, wait + ANSWER_TIMEOUT)
     }
 
     /// `POST /api/v1/claims/{id}/renew`: prolongs the lease.
@@ -152,10 +159,14 @@ impl Connection {
 
     fn broken(&self, error: &ureq::Error) -> Unreachable {
         let may_have_arrived = match error {
-            ureq::Error::Io(error) => error.kind() != ErrorKind::ConnectionRefused,
-            ureq::Error::HostNotFound | ureq::Error::ConnectionFailed | ureq::Error::Tls(_) => {
-                false
+            // Invalid data is a TLS handshake that failed, as for a certificate that nobody vouches for.
+            ureq::Error::Io(error) => {
+                !matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::InvalidData)
             }
+            ureq::Error::HostNotFound
+            | ureq::Error::Rustls(_)
+            | ureq::Error::ConnectionFailed
+            | ureq::Error::Tls(_) => false,
             ureq::Error::Timeout(timeout) => {
                 !matches!(timeout, Timeout::Resolve | Timeout::Connect)
             }

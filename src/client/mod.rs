@@ -9,10 +9,10 @@
 //! reply types are its own and lenient, so that the two may differ in version.
 //!
 //! Threads: the main thread owns the terminal, the child and every decision, and waits for
-//! [`events`](self::event). Each other thread does one blocking thing and reports it: the signals, the
+//! events. Each other thread does one blocking thing and reports it: the signals, the
 //! acquire, the renewals, the child's end, the release. None of them ever keeps the main thread waiting.
 //!
-//! Only [`unix`](self::unix) is for Unix alone. No module writes to standard output, which belongs to
+//! Only the module `unix` is for Unix alone. No module writes to standard output, which belongs to
 //! the command, except for help and version.
 
 mod acquire;
@@ -23,9 +23,11 @@ mod hold;
 mod http;
 mod lease;
 mod options;
+mod outage;
 mod progress;
 mod release;
 mod replies;
+mod request;
 mod run;
 mod service;
 mod stop;

@@ -16,6 +16,8 @@ use super::Failure;
 
 /// How often the wait is reported where there is no terminal.
 const REPORT_EVERY: Duration = Duration::from_secs(60);
+/// When the wait is reported first, if the service does not tell the position sooner.
+const FIRST_REPORT_AFTER: Duration = Duration::from_secs(5);
 /// Positions up to this one are each worth a line.
 const NOTABLE_POSITION_MAX: u64 = 3;
 /// Longest rewritten line: a longer one would wrap, and the next would not cover it.
@@ -108,10 +110,15 @@ pub(super) struct WaitLog {
 }
 
 impl WaitLog {
+    /// Whether nothing was told yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.last_at.is_none()
+    }
+
     /// Whether the wait is worth a line, `waited` after its start; remembers that it got one.
     pub(super) fn is_due(&mut self, waited: Duration, position: Option<u64>) -> bool {
         let due = match self.last_at {
-            None => position.is_some(),
+            None => position.is_some() || waited >= FIRST_REPORT_AFTER,
             Some(last_at) => {
                 waited.saturating_sub(last_at) >= REPORT_EVERY || self.is_notable(position)
             }
@@ -167,6 +174,14 @@ mod tests {
         check(67, Some(2), true);
         check(68, None, false);
         check(127, None, true);
+    }
+
+    #[test]
+    fn a_log_says_that_it_waits_also_without_a_position() {
+        let mut log = WaitLog::default();
+        assert!(!log.is_due(Duration::from_secs(4), None));
+        assert!(log.is_due(Duration::from_secs(5), None));
+        assert!(log.is_due(Duration::from_secs(6), Some(8)));
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub(super) const RELEASE_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long one try may take.
 const TRY_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a try may take that has less time left than this.
-const TRY_TIME_MIN: Duration = Duration::from_secs(1);
+const TRY_TIME_MIN: Duration = Duration::from_secs(2);
 
 /// How a release ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

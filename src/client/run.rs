@@ -1,10 +1,7 @@
 //! `semaphorectl run`: wait, hold, release. The main thread, which decides everything.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -16,6 +13,7 @@ use super::{
     event::{self, EVENTS_MAX, Event},
     http::Connection,
     options::RunOptions,
+    outage::Arrival,
     progress::Reporter,
     release::{self, RELEASE_TIME_MAX, ReleaseEnd},
     unix,
@@ -57,8 +55,8 @@ pub(super) struct Session<'a> {
     pub(super) sender: Sender<Event>,
     pub(super) events: Receiver<Event>,
     pub(super) reporter: Reporter,
-    /// Whether a PUT may have reached the service: if not, there is nothing to release.
-    pub(super) may_have_arrived: Arc<AtomicBool>,
+    /// What is known of the PUTs so far.
+    pub(super) arrival: Arc<Arrival>,
     /// What is known of the last PUT.
     pub(super) last_put: LastPut,
     /// Whether a signal told this process to end. The next one cuts the release short.
@@ -81,7 +79,7 @@ pub(super) fn run(options: &RunOptions) -> Result<u8, Failure> {
         sender,
         events,
         reporter: Reporter::new(options.quiet),
-        may_have_arrived: Arc::new(AtomicBool::new(false)),
+        arrival: Arc::default(),
         last_put: LastPut::UnderWay,
         told_to_end: false,
     };
@@ -144,8 +142,8 @@ impl Session<'_> {
         }
         match end {
             Some(ReleaseEnd::Gone | ReleaseEnd::Unknown) => {}
-            Some(ReleaseEnd::Failed { unreachable: true, .. })
-                if !self.may_have_arrived.load(Ordering::Relaxed) => {}
+            Some(ReleaseEnd::Failed { unreachable: true, .. }) if self.arrival.is_none_so_far() => {
+            }
             Some(ReleaseEnd::Failed { why, .. }) => self.reporter.warn(&format!(
                 "claim {} could not be released and ends by itself when its time is over: {why}",
                 self.id
@@ -161,8 +159,7 @@ impl Session<'_> {
     /// One row of tries; `None` when a signal cut it short.
     fn release_once(&mut self, time_max: Duration) -> Result<Option<ReleaseEnd>, Failure> {
         let (connection, id) = (self.connection.clone(), self.id.clone());
-        let may_exist = self.may_have_arrived.load(Ordering::Relaxed);
-        let time_max = if may_exist { time_max } else { Duration::ZERO };
+        let time_max = if self.arrival.is_none_so_far() { Duration::ZERO } else { time_max };
         event::spawn("release", &self.sender, move |events| {
             let end = release::release(&connection, &id, time_max);
             let _ = events.send(Event::Release(end));

@@ -7,16 +7,20 @@ use std::{
 
 use super::{
     Failure,
-    acquire::{Acquire, AcquireEnd, AcquireEvent, request_body},
+    acquire::{Acquire, AcquireEnd, AcquireEvent},
     event::{self, Event},
+    http::WAIT_MAX,
     progress::{WaitLog, human},
     replies::Grant,
+    request,
     run::{Session, describe},
     stop::stop_pair,
 };
 
 /// How often the status line is rewritten while nothing happens.
 const TICK: Duration = Duration::from_secs(1);
+/// How long a PUT blocks where somebody looks on, so that the position shown is not an old one.
+const WAIT_ON_TERMINAL: Duration = Duration::from_secs(10);
 /// A wait that was shorter than this is not worth a word.
 const WAIT_WORTH_TELLING: Duration = Duration::from_secs(2);
 
@@ -62,11 +66,12 @@ impl Session<'_> {
         let acquire = Acquire {
             connection: self.connection.clone(),
             id: self.id.clone(),
-            body: request_body(self.options)?,
+            body: request::body(self.options)?,
             queue: self.options.queue,
             wait_timeout: self.options.wait_timeout,
             unreachable_timeout: self.options.unreachable_timeout,
-            may_have_arrived: Arc::clone(&self.may_have_arrived),
+            wait: if self.reporter.is_terminal() { WAIT_ON_TERMINAL } else { WAIT_MAX },
+            arrival: Arc::clone(&self.arrival),
         };
         // Dropped at the end of this function, which is the order to stop.
         let (_handle, stop) = stop_pair();
@@ -142,8 +147,12 @@ impl Session<'_> {
             if waited >= TICK {
                 self.reporter.status(&text);
             }
-        } else if waiting.log.is_due(waited, waiting.position) {
-            self.reporter.note(&text);
+        } else {
+            let first = waiting.log.is_empty();
+            if waiting.log.is_due(waited, waiting.position) {
+                let claim = if first { format!(" (claim {})", self.id) } else { String::new() };
+                self.reporter.note(&format!("{text}{claim}"));
+            }
         }
     }
 }

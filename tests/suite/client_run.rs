@@ -124,7 +124,7 @@ fn the_child_gets_its_claim_and_its_exit_code_is_returned() {
     assert_eq!(output.status.code(), Some(5));
     let methods: Vec<_> = calls.iter().map(|call| call.method.as_str()).collect();
     assert_eq!(methods, ["PUT", "DELETE"]);
-    assert_eq!(calls[0].target, format!("/api/v1/claims/{claim}?wait=50s"));
+    assert_eq!(calls[0].target, format!("/api/v1/claims/{claim}?wait=2s"));
     assert!(calls.iter().all(|call| call.authorization.as_deref() == Some("Bearer t0ken")));
     assert_eq!(calls[1].claim(), claim);
 }
@@ -159,6 +159,8 @@ fn a_wait_repeats_one_claim_until_it_is_held() {
     let puts = service.calls_of("PUT");
     assert_eq!(puts.len(), 5);
     assert!(puts.iter().all(|put| put.claim() == puts[0].claim() && put.body == puts[0].body));
+    let waits: Vec<_> = puts.iter().map(|put| put.target.rsplit('=').next().unwrap()).collect();
+    assert_eq!(waits, ["2s", "50s", "50s", "50s", "50s"]);
     assert!(stderr.contains("semaphorectl: waiting for 1 permit of lic, position 2"), "{stderr}");
     assert!(stderr.contains("no new claims (storage-low, HTTP 503); trying again"), "{stderr}");
 }
@@ -350,6 +352,35 @@ fn a_lost_lease_is_only_told_where_nothing_is_said_and_may_come_back() {
     send(&child, Signal::TERM);
     assert_eq!(finish(child).status.code(), Some(7));
     assert_eq!(service.calls_of("DELETE").len(), 1);
+}
+
+#[test]
+fn a_release_is_tried_again() {
+    let service = FakeService::start(|call| match (call.method.as_str(), call.nth) {
+        ("PUT", _) => Reply::held(201, 300.0, 100.0),
+        (_, 0) => Reply::HangUp,
+        (_, 1) => Reply::problem(503, "stopping", "the service stops"),
+        _ => Reply::no_content(),
+    });
+    let stderr = check(&mut run(&service, &["lic"], &["sh", "-c", "exit 4"]), 4);
+    assert_eq!(service.calls_of("DELETE").len(), 3);
+    assert!(!stderr.contains("warning"), "{stderr}");
+}
+
+#[test]
+fn a_second_signal_gives_the_release_up() {
+    let service = FakeService::start(|call| match call.method.as_str() {
+        "PUT" => Reply::held(201, 300.0, 100.0),
+        _ => Reply::HangUp,
+    });
+    let mut child = start(&mut run(&service, &["lic"], &["sh", "-c", "exit 4"]));
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    service.wait_for("DELETE", 1);
+    send(&child, Signal::TERM);
+    await_line(&mut stderr, "again to give up");
+    send(&child, Signal::TERM);
+    await_line(&mut stderr, "may not be released");
+    assert_eq!(finish(child).status.code(), Some(4));
 }
 
 #[test]

@@ -1,0 +1,42 @@
+//! The one body that the client sends.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{Failure, options::RunOptions};
+use crate::{
+    cli::exit,
+    model::{Holder, Priority, format_duration},
+};
+
+/// The body of the PUT: what was asked for and nothing else, so that defaults stay the service's.
+pub(super) fn body(options: &RunOptions) -> Result<String, Failure> {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        permits: BTreeMap<&'a str, u32>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        holder: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ttl: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        wait_timeout: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        priority: Option<i8>,
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        labels: BTreeMap<&'a str, &'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        queue: Option<bool>,
+    }
+    let body = Body {
+        permits: options.permits.iter().map(|(name, weight)| (name.as_str(), weight)).collect(),
+        holder: options.holder.as_ref().map(Holder::as_str),
+        ttl: options.ttl.map(format_duration),
+        wait_timeout: options.wait_timeout.map(format_duration),
+        priority: options.priority.map(Priority::value),
+        labels: options.labels.iter().collect(),
+        queue: (!options.queue).then_some(false),
+    };
+    serde_json::to_string(&body)
+        .map_err(|error| Failure::new(exit::INTERNAL, format!("cannot write the request: {error}")))
+}
