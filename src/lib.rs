@@ -1,4 +1,5 @@
 //! x
+pub mod router;
 pub mod api;
 pub mod model;
 pub mod storage;
