@@ -1,4 +1,5 @@
 //! x
+pub mod http_interface;
 pub mod router;
 pub mod api;
 pub mod model;
