@@ -1,4 +1,5 @@
 //! x
+pub mod web_server;
 pub mod http_interface;
 pub mod router;
 pub mod api;
