@@ -55,7 +55,8 @@ mod tests {
     fn what_could_be_read_two_ways_is_refused() {
         let length = |value| ("Content-Length", value);
         let coding = |value| ("transfer-ENCODING", value);
-        let cases: [(&[(&str, &str)], Result<Framing, Error>); 14] = [
+        type Headers<'a> = &'a [(&'a str, &'a str)];
+        let cases: [(Headers, Result<Framing, Error>); 14] = [
             (&[], Ok(Framing::Empty)),
             (&[length("0")], Ok(Framing::Empty)),
             (&[length("12")], Ok(Framing::Length(12))),

@@ -278,7 +278,8 @@ fn heads_are_refused_before_the_body_is_read() {
     let long = "/".repeat(5_000);
     let many = vec![("a", "b"); 65];
     let fat = "x".repeat(17_000);
-    let cases: [(&str, &str, &[(&str, &str)], _); 7] = [
+    type Headers<'a> = &'a [(&'a str, &'a str)];
+    let cases: [(&str, &str, Headers, _); 7] = [
         ("PUT", "/", &[("content-length", "1000000000000")], (413, json!("body-too-large"), huge)),
         ("HEAD", "/", &[("content-length", "1000000000000")], (413, Value::Null, huge)),
         ("GET", &long, &[], (414, json!("uri-too-long"), Some(Framing::Empty))),

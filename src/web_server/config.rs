@@ -17,8 +17,8 @@ pub struct Config {
     /// Threads on which calls wait, at most. More than the calls that the API lets wait at once: past
     /// this bound a call is refused with 503.
     pub waiting_threads_max: usize,
-    /// Threads for requests that depend on the pace of their client, at most: bodies above 1,024 bytes
-    /// or in chunks, and requests sent before the last one on the same connection was answered.
+    /// Threads for requests that depend on the pace of their client, at most: those with a body above
+    /// 1,024 bytes or in chunks, and those sent before an earlier one of their connection was answered.
     pub slow_threads_max: usize,
     /// How long a thread of the last two kinds stays without work.
     pub thread_idle_max: Duration,
@@ -39,6 +39,9 @@ pub struct Config {
     pub connection_memory: Duration,
     /// Connections that are remembered at most; the others count as new with each request.
     pub connections_remembered_max: usize,
+    /// Requests of one connection that wait until its earlier ones are answered; the connection of one more
+    /// is abandoned.
+    pub pipelined_requests_max: usize,
     /// How long [`super::WebServer::stop`] may take.
     pub stop_time_max: Duration,
 }
@@ -63,6 +66,7 @@ impl Config {
             kick_interval: Duration::from_secs(1),
             connection_memory: Duration::from_secs(2),
             connections_remembered_max: 65_536,
+            pipelined_requests_max: 32,
             stop_time_max: Duration::from_millis(1_500),
         }
     }

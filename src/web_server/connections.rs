@@ -1,12 +1,12 @@
 //! What can be known of connections from their requests, since tiny_http shows no connections: whether one
-//! was seen before, and whether a request was sent before the last one was answered.
+//! was seen before, whether it still has a request under way, and whether it was given up.
 //!
-//! Workers note requests in the order in which they come to it, not always in that of their arrival. So
-//! now and then a pipelined request is taken for the first, and its answer blocks a worker until the first
-//! is answered. NGINX never pipelines, nor do the usual clients.
+//! The requests of a connection are served one after another. A client may send some at once
+//! (pipelining, RFC 9112 section 9.3.2); tiny_http hands them all out and then blocks each answer until the
+//! earlier ones are written. So they wait here, where they hold up no thread.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -14,96 +14,161 @@ use std::{
 
 use parking_lot::Mutex;
 
-/// A table of peers' addresses. Its mutex is held for a look-up, and for one pass over the table each time
-/// that it has doubled.
-#[derive(Debug)]
-pub(super) struct Connections {
-    table: Mutex<Table>,
-    memory: Duration,
-    entries_max: usize,
+/// Takes on a request that had to wait for the one before it. Called without a lock; must not block.
+type GoOn<R> = Box<dyn Fn(Ticket<R>, R) + Send + Sync>;
+
+/// A table of connections by their peers' addresses, with requests of type `R` in it. Its mutex is held for
+/// a look-up, and for one pass over the table each time that it has doubled.
+pub(super) struct Connections<R> {
+    table: Mutex<Table<R>>,
+    bounds: Bounds,
+    go_on: GoOn<R>,
 }
 
-#[derive(Debug)]
-struct Table {
-    entries: HashMap<SocketAddr, Entry>,
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// How long a connection without a request is remembered.
+    pub(super) memory: Duration,
+    pub(super) connections_remembered_max: usize,
+    /// Requests that wait for an earlier one of their connection.
+    pub(super) pipelined_requests_max: usize,
+}
+
+struct Table<R> {
+    entries: HashMap<SocketAddr, Entry<R>>,
     prune_at_entries: usize,
 }
 
-#[derive(Debug)]
-struct Entry {
-    in_flight: u32,
+struct Entry<R> {
     seen_at: Instant,
+    is_busy: bool,
+    is_abandoned: bool,
+    backlog: VecDeque<R>,
 }
 
 const PRUNE_AT_ENTRIES_MIN: usize = 1_024;
 
-/// A request that is being handled; ends with its drop.
-#[derive(Debug)]
-pub(super) struct Ticket {
-    connections: Arc<Connections>,
+/// What to do with a request.
+pub(super) enum Arrival<R> {
+    /// Serve it now.
+    Serve(Ticket<R>, R),
+    /// Nothing: it is kept until its turn.
+    Kept,
+    /// Forget it: its connection was given up, and an answer could never be sent.
+    Forget(R),
+}
+
+/// A request under way. The connection's next one is served when this is dropped.
+pub(super) struct Ticket<R> {
+    connections: Arc<Connections<R>>,
     address: SocketAddr,
     /// Nothing was heard of this connection for a while, if ever.
     pub(super) is_new: bool,
-    /// An earlier request of the same connection is not answered yet. Writing the answer to this one
-    /// would block until it is.
-    pub(super) is_pipelined: bool,
-    /// The client closes the connection after the answer, so its address may soon be another's.
-    is_last: bool,
 }
 
-impl Connections {
-    pub(super) fn new(memory: Duration, entries_max: usize) -> Connections {
+impl<R> Connections<R> {
+    pub(super) fn new(bounds: Bounds, go_on: GoOn<R>) -> Connections<R> {
         let table = Table { entries: HashMap::new(), prune_at_entries: PRUNE_AT_ENTRIES_MIN };
-        Connections { table: Mutex::new(table), memory, entries_max }
+        Connections { table: Mutex::new(table), bounds, go_on }
     }
 
-    /// Notes a request. When the table is full of newer ones the connection is not remembered, which
-    /// costs a kick with each of its requests.
-    pub(super) fn begin(
-        self: &Arc<Connections>,
+    /// Notes a request. To be called in the order in which requests arrived. When the table is full of
+    /// newer connections this one is not remembered, which costs a kick with each of its requests.
+    pub(super) fn arrive(
+        self: &Arc<Connections<R>>,
         address: SocketAddr,
-        is_last: bool,
+        request: R,
         now: Instant,
-    ) -> Ticket {
+    ) -> Arrival<R> {
         let mut table = self.table.lock();
         if table.entries.len() >= table.prune_at_entries {
-            table.entries.retain(|_, entry| entry.in_flight > 0 || self.is_known(entry, now));
+            table.entries.retain(|_, entry| entry.is_kept() || self.is_known(entry, now));
             table.prune_at_entries = (table.entries.len() * 2).max(PRUNE_AT_ENTRIES_MIN);
         }
-        let full = table.entries.len() >= self.entries_max;
-        let (is_new, is_pipelined) = match table.entries.get_mut(&address) {
+        let full = table.entries.len() >= self.bounds.connections_remembered_max;
+        let is_new = match table.entries.get_mut(&address) {
+            Some(entry) if entry.is_abandoned => return Arrival::Forget(request),
+            Some(entry) if entry.is_busy => {
+                if entry.backlog.len() < self.bounds.pipelined_requests_max {
+                    entry.backlog.push_back(request);
+                    return Arrival::Kept;
+                }
+                // What was kept is still served; from this one on nothing is.
+                entry.is_abandoned = true;
+                return Arrival::Forget(request);
+            }
             Some(entry) => {
-                let is_new = entry.in_flight == 0 && !self.is_known(entry, now);
-                let is_pipelined = entry.in_flight > 0;
-                entry.in_flight += 1;
+                let is_new = !self.is_known(entry, now);
+                entry.is_busy = true;
                 entry.seen_at = now;
-                (is_new, is_pipelined)
+                is_new
             }
             None => {
                 if !full {
-                    table.entries.insert(address, Entry { in_flight: 1, seen_at: now });
+                    table.entries.insert(address, Entry::new(now));
                 }
-                (true, false)
+                true
             }
         };
         drop(table);
-        Ticket { connections: Arc::clone(self), address, is_new, is_pipelined, is_last }
+        Arrival::Serve(Ticket { connections: Arc::clone(self), address, is_new }, request)
     }
 
-    fn is_known(&self, entry: &Entry, now: Instant) -> bool {
-        now.saturating_duration_since(entry.seen_at) <= self.memory
+    fn is_known(&self, entry: &Entry<R>, now: Instant) -> bool {
+        now.saturating_duration_since(entry.seen_at) <= self.bounds.memory
     }
 }
 
-impl Drop for Ticket {
-    fn drop(&mut self) {
+impl<R> Entry<R> {
+    fn new(now: Instant) -> Entry<R> {
+        Entry { seen_at: now, is_busy: true, is_abandoned: false, backlog: VecDeque::new() }
+    }
+
+    /// Whether it must not be pruned. An abandoned connection's sockets are never closed, so as long as it
+    /// is here no other can have its address.
+    fn is_kept(&self) -> bool {
+        self.is_busy || self.is_abandoned
+    }
+}
+
+impl<R> Ticket<R> {
+    /// Gives the connection up: no later request of it is served.
+    pub(super) fn abandon(self) {
         let mut table = self.connections.table.lock();
         if let Some(entry) = table.entries.get_mut(&self.address) {
-            entry.in_flight = entry.in_flight.saturating_sub(1);
-            if self.is_last && entry.in_flight == 0 {
-                table.entries.remove(&self.address);
-            }
+            entry.is_abandoned = true;
+            entry.forget_backlog();
         }
+    }
+}
+
+impl<R> Drop for Ticket<R> {
+    fn drop(&mut self) {
+        let mut table = self.connections.table.lock();
+        let Some(entry) = table.entries.get_mut(&self.address) else {
+            return;
+        };
+        let next = entry.backlog.pop_front();
+        entry.is_busy = next.is_some();
+        drop(table);
+        if let Some(request) = next {
+            let connections = Arc::clone(&self.connections);
+            let ticket = Ticket { connections, address: self.address, is_new: false };
+            (self.connections.go_on)(ticket, request);
+        }
+    }
+}
+
+impl<R> Entry<R> {
+    /// Dropping a request would read and answer it, see the module `exchange`.
+    fn forget_backlog(&mut self) {
+        self.backlog.drain(..).for_each(std::mem::forget);
+    }
+}
+
+impl<R> Drop for Table<R> {
+    fn drop(&mut self) {
+        self.entries.values_mut().for_each(Entry::forget_backlog);
     }
 }
 
@@ -111,48 +176,88 @@ impl Drop for Ticket {
 mod tests {
     use super::*;
 
+    type Started = Arc<Mutex<VecDeque<(Ticket<u32>, u32)>>>;
+
     fn address(port: u16) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], port))
     }
 
-    #[test]
-    fn a_connection_is_new_once_and_again_after_a_while() {
-        let connections = Arc::new(Connections::new(Duration::from_secs(2), 100));
-        let now = Instant::now();
-        let later = |seconds| now + Duration::from_secs(seconds);
-        assert!(connections.begin(address(1), false, now).is_new);
-        assert!(!connections.begin(address(1), false, later(2)).is_new);
-        assert!(connections.begin(address(1), false, later(5)).is_new);
-        assert!(connections.begin(address(2), true, now).is_new);
-        assert!(
-            connections.begin(address(2), true, now).is_new,
-            "the last one was its last request"
-        );
+    fn connections() -> (Arc<Connections<u32>>, Started) {
+        let started = Started::default();
+        let bounds = Bounds {
+            memory: Duration::from_secs(2),
+            connections_remembered_max: 2_000,
+            pipelined_requests_max: 3,
+        };
+        let go_on = Box::new({
+            let started = Arc::clone(&started);
+            move |ticket, request| started.lock().push_back((ticket, request))
+        });
+        (Arc::new(Connections::new(bounds, go_on)), started)
+    }
+
+    /// The ticket of a request that is served at once.
+    fn serve(connections: &Arc<Connections<u32>>, port: u16, now: Instant) -> Ticket<u32> {
+        match connections.arrive(address(port), 0, now) {
+            Arrival::Serve(ticket, _) => ticket,
+            Arrival::Kept | Arrival::Forget(_) => panic!("not served"),
+        }
     }
 
     #[test]
-    fn a_request_on_top_of_another_is_pipelined() {
-        let connections = Arc::new(Connections::new(Duration::from_secs(2), 100));
+    fn a_connection_is_new_once_and_again_after_a_while() {
+        let (connections, _) = connections();
         let now = Instant::now();
-        let first = connections.begin(address(1), false, now);
-        let long_after = now + Duration::from_secs(60);
-        let second = connections.begin(address(1), false, long_after);
-        assert!(!first.is_pipelined && second.is_pipelined && !second.is_new);
-        drop((first, second));
-        assert!(!connections.begin(address(1), false, long_after).is_pipelined);
+        let later = |seconds| now + Duration::from_secs(seconds);
+        assert!(serve(&connections, 1, now).is_new);
+        assert!(!serve(&connections, 1, later(2)).is_new);
+        assert!(serve(&connections, 1, later(5)).is_new);
+        assert!(serve(&connections, 2, now).is_new);
+    }
+
+    #[test]
+    fn requests_of_a_connection_are_served_in_turn() {
+        let (connections, started) = connections();
+        let now = Instant::now();
+        let first = serve(&connections, 1, now);
+        for number in 1..=3 {
+            assert!(matches!(connections.arrive(address(1), number, now), Arrival::Kept));
+        }
+        assert!(matches!(connections.arrive(address(1), 4, now), Arrival::Forget(4)));
+        assert!(!serve(&connections, 2, now).connections.table.is_locked());
+        drop(first);
+        for number in 1..=3 {
+            let (ticket, request) = started.lock().pop_front().unwrap();
+            assert_eq!(request, number);
+            assert!(started.lock().is_empty() && !ticket.is_new);
+            drop(ticket);
+        }
+        assert!(matches!(connections.arrive(address(1), 5, now), Arrival::Forget(5)));
+    }
+
+    #[test]
+    fn nothing_is_served_on_an_abandoned_connection() {
+        let (connections, started) = connections();
+        let now = Instant::now();
+        let first = serve(&connections, 1, now);
+        assert!(matches!(connections.arrive(address(1), 1, now), Arrival::Kept));
+        first.abandon();
+        assert!(started.lock().is_empty());
+        let much_later = now + Duration::from_secs(3_600);
+        assert!(matches!(connections.arrive(address(1), 2, much_later), Arrival::Forget(2)));
     }
 
     #[test]
     fn the_table_stays_small() {
-        let connections = Arc::new(Connections::new(Duration::from_secs(2), 2_000));
+        let (connections, _) = connections();
         let now = Instant::now();
+        let later = now + Duration::from_secs(9);
         for port in 0..5_000 {
-            assert!(connections.begin(address(port), false, now).is_new);
+            assert!(serve(&connections, port, now).is_new);
         }
         assert_eq!(connections.table.lock().entries.len(), 2_000);
-        drop(connections.begin(address(1), false, now + Duration::from_secs(9)));
         for port in 0..5_000 {
-            drop(connections.begin(address(port), false, now + Duration::from_secs(9)));
+            drop(serve(&connections, port, later));
         }
         assert!(connections.table.lock().entries.len() <= 2_000);
     }

@@ -20,22 +20,18 @@ const BUFFERED_BODY_BYTES_MAX: u64 = 1_024;
 /// that has a long body unread.
 pub(super) struct Exchange {
     request: tiny_http::Request,
-    ticket: Option<Ticket>,
+    ticket: Ticket<tiny_http::Request>,
     pass: Option<Pass>,
 }
 
 impl Exchange {
-    pub(super) fn new(request: tiny_http::Request, ticket: Option<Ticket>) -> Exchange {
+    pub(super) fn new(request: tiny_http::Request, ticket: Ticket<tiny_http::Request>) -> Exchange {
         Exchange { request, ticket, pass: None }
     }
 
     /// Counts the request as one that the API has seen.
     pub(super) fn admit(&mut self, pass: Pass) {
         self.pass = Some(pass);
-    }
-
-    pub(super) fn is_pipelined(&self) -> bool {
-        self.ticket.as_ref().is_some_and(|ticket| ticket.is_pipelined)
     }
 
     pub(super) fn head(&self) -> Head {
@@ -99,12 +95,12 @@ impl Exchange {
         }
     }
 
-    /// Answers. Blocks while the socket takes nothing, up to the send time-out, and while an earlier
-    /// request of the connection is unanswered. A client that is gone is not an error.
+    /// Answers. Blocks while the socket takes nothing, up to the send time-out. A client that is gone is
+    /// not an error.
     pub(super) fn respond(self, response: Response) {
         let Exchange { request, ticket, pass } = self;
         // Before the answer: the client's next request may be there before the writing call returns, and
-        // must not look pipelined.
+        // is not to be kept then.
         drop(ticket);
         if let Err(error) = request.respond(into_tiny_http(response)) {
             log::debug!("response not sent: {error}");
@@ -148,17 +144,22 @@ impl Exchange {
     pub(super) fn abandon(self, response: &Response) {
         let Exchange { request, ticket, pass: _ } = self;
         log::warn!("leaving a connection whose request cannot be read to its end");
-        if ticket.as_ref().is_some_and(|ticket| ticket.is_pipelined) {
-            // Even an interim response would have to wait for the earlier ones.
-            std::mem::forget(request);
-            return;
-        }
+        ticket.abandon();
         let interim = tiny_http::Response::empty(StatusCode(102));
         let mut stream = request.upgrade("HTTP/1.1", interim);
         if let Err(error) = write_last(&mut stream, response) {
             log::debug!("response not sent: {error}");
         }
         std::mem::forget(stream);
+    }
+
+    /// Gives up a request without an answer, and its connection: where even [`Exchange::abandon`] would
+    /// block.
+    pub(super) fn forget(self) {
+        let Exchange { request, ticket, pass: _ } = self;
+        log::warn!("leaving a connection whose requests come faster than they can be served");
+        ticket.abandon();
+        std::mem::forget(request);
     }
 }
 

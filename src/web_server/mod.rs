@@ -10,7 +10,8 @@
 //! | `kick`, one | keeps tiny_http from leaving connections behind | nothing |
 //!
 //! So a release or a status request never queues behind a call that waits. No lock of this module is held
-//! while another is taken, during IO, or while the API is called.
+//! while another is taken, during IO, or while the API is called; the one exception is the workers' turn
+//! at tiny_http's queue.
 //!
 //! What tiny_http 0.12 does wrong and what is done about it stands where it is done: connections left
 //! behind in the module `kick`, bodies in `exchange`, socket options in `listener`, panics in `panic`. An
@@ -30,16 +31,23 @@ mod workers;
 use std::{
     io,
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, Weak},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
+
+use parking_lot::Mutex;
 
 pub use self::config::Config;
 pub use self::listener::Bound;
 pub use self::panic::is_of_a_connection;
 use self::{
-    connections::Connections, gate::Gate, kick::Kicker, pool::Pool, responders::Responders,
+    connections::{Bounds, Connections},
+    exchange::Exchange,
+    gate::Gate,
+    kick::Kicker,
+    pool::Pool,
+    responders::Responders,
     workers::Shared,
 };
 use crate::http_interface::Interface;
@@ -71,19 +79,33 @@ impl Bound {
         let (kicker, kick_thread) = Kicker::start(address, config.kick_interval)?;
         others.push(kick_thread);
         let idle_max = config.thread_idle_max;
-        let connections =
-            Connections::new(config.connection_memory, config.connections_remembered_max);
-        let shared = Arc::new(Shared {
-            server,
-            interface,
-            gate: Arc::new(Gate::default()),
-            connections: Arc::new(connections),
-            kicker,
-            waiting: Pool::new("waiting", config.waiting_threads_max, idle_max),
-            slow: Pool::new("slow", config.slow_threads_max, idle_max),
-            responders,
-            fatal,
-            config,
+        let bounds = Bounds {
+            memory: config.connection_memory,
+            connections_remembered_max: config.connections_remembered_max,
+            pipelined_requests_max: config.pipelined_requests_max,
+        };
+        let shared = Arc::new_cyclic(|shared: &Weak<Shared>| {
+            let shared = shared.clone();
+            let go_on = Box::new(move |ticket, request| {
+                let exchange = Exchange::new(request, ticket);
+                match shared.upgrade() {
+                    Some(shared) => shared.go_on(exchange),
+                    None => exchange.forget(),
+                }
+            });
+            Shared {
+                server,
+                interface,
+                gate: Arc::new(Gate::default()),
+                connections: Arc::new(Connections::new(bounds, go_on)),
+                intake: Mutex::new(()),
+                kicker,
+                waiting: Pool::new("waiting", config.waiting_threads_max, idle_max),
+                slow: Pool::new("slow", config.slow_threads_max, idle_max),
+                responders,
+                fatal,
+                config,
+            }
         });
         let workers = (0..shared.config.worker_threads)
             .map(|number| {

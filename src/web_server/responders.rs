@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, thread::JoinHandle};
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::Mutex;
 
 use super::exchange::Exchange;
@@ -39,8 +39,7 @@ impl Responders {
     }
 
     /// Sends a response when `after` is committed: on this thread when it is already, else on one of the
-    /// responders'. Returns without waiting for the commit, but for pipelined requests, which are not served
-    /// on a worker.
+    /// responders'. Returns without waiting for the commit.
     ///
     /// When the commit never comes, because the commit writer has failed, the exchange is dropped with what
     /// it waited for and the client sees no success.
@@ -53,10 +52,6 @@ impl Responders {
     ) {
         if after == Revision(0) {
             exchange.respond(response);
-            return;
-        }
-        if exchange.is_pipelined() {
-            deliver_in_turn(interface, exchange, response, after);
             return;
         }
         // The closure may run inside the API's or the commit writer's locks, so it writes to no socket:
@@ -89,19 +84,6 @@ impl Responders {
         for _ in 0..self.threads {
             let _ = self.sender.send(Message::Stop);
         }
-    }
-}
-
-/// Waits for the commit on this thread: sending will block until the earlier requests of the connection are
-/// answered, and that must hold up no responder.
-fn deliver_in_turn(interface: &Interface, exchange: Exchange, response: Response, after: Revision) {
-    let (sender, committed) = bounded(1);
-    let then = move || {
-        let _ = sender.send(());
-    };
-    interface.after_commit(after, Box::new(then));
-    if committed.recv().is_ok() {
-        exchange.respond(response);
     }
 }
 

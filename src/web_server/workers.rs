@@ -3,9 +3,11 @@
 
 use std::{io, sync::Arc, time::Instant};
 
+use parking_lot::Mutex;
+
 use super::{
     Config, Fatal,
-    connections::{Connections, Ticket},
+    connections::{Arrival, Connections},
     exchange::Exchange,
     gate::Gate,
     kick::Kicker,
@@ -23,7 +25,9 @@ pub(super) struct Shared {
     pub(super) server: tiny_http::Server,
     pub(super) interface: Arc<Interface>,
     pub(super) gate: Arc<Gate>,
-    pub(super) connections: Arc<Connections>,
+    pub(super) connections: Arc<Connections<tiny_http::Request>>,
+    /// Held while a request is taken, which is all the time when there is none.
+    pub(super) intake: Mutex<()>,
     pub(super) kicker: Arc<Kicker>,
     pub(super) waiting: Arc<Pool>,
     pub(super) slow: Arc<Pool>,
@@ -35,8 +39,8 @@ impl Shared {
     /// A worker's life: until the gate is closed and the worker is unblocked.
     pub(super) fn work(self: &Arc<Shared>) {
         loop {
-            match self.server.recv() {
-                Ok(request) => self.take(request),
+            match self.next(|server| server.recv().map(Some)) {
+                Ok(arrival) => self.take(arrival),
                 // Being unblocked is an error too.
                 Err(_) if self.gate.is_closed() => return,
                 Err(error) => {
@@ -48,43 +52,73 @@ impl Shared {
         }
     }
 
-    /// Answers what came in after the gate was closed and no worker takes any more.
+    /// Answers what came in after the gate was closed and that no worker took.
     pub(super) fn turn_the_rest_away(self: &Arc<Shared>) -> io::Result<()> {
-        while let Some(request) = self.server.try_recv()? {
-            self.take(request);
+        while let Some(arrival) = self.next(tiny_http::Server::try_recv)? {
+            self.take(Some(arrival));
         }
         Ok(())
     }
 
-    fn take(self: &Arc<Shared>, request: tiny_http::Request) {
-        let ticket = self.ticket_of(&request);
-        if ticket.as_ref().is_some_and(|ticket| ticket.is_new) {
-            self.kicker.ask();
+    /// Takes the next request and notes it, one thread at a time: the requests of a connection have to be
+    /// noted in their order.
+    fn next(
+        &self,
+        receive: impl FnOnce(&tiny_http::Server) -> io::Result<Option<tiny_http::Request>>,
+    ) -> io::Result<Option<Arrival<tiny_http::Request>>> {
+        let _intake = self.intake.lock();
+        let request = receive(&self.server)?;
+        Ok(request.map(|request| {
+            // There is no address only on a unix socket, and we listen on none.
+            let address = request.remote_addr().copied().unwrap_or(self.config.listen);
+            self.connections.arrive(address, request, Instant::now())
+        }))
+    }
+
+    fn take(self: &Arc<Shared>, arrival: Option<Arrival<tiny_http::Request>>) {
+        match arrival {
+            Some(Arrival::Serve(ticket, request)) => {
+                if ticket.is_new {
+                    self.kicker.ask();
+                }
+                self.begin(Exchange::new(request, ticket));
+            }
+            Some(Arrival::Forget(request)) => {
+                log::warn!("a request on a connection that was given up");
+                std::mem::forget(request);
+            }
+            Some(Arrival::Kept) | None => {}
         }
-        let exchange = Exchange::new(request, ticket);
+    }
+
+    /// Serves a request that had to wait for the one before it. This thread is done with the earlier one but
+    /// for writing its answer, so the next is another's.
+    pub(super) fn go_on(self: &Arc<Shared>, exchange: Exchange) {
+        match self.slow.slot() {
+            Some(slot) => {
+                let shared = Arc::clone(self);
+                slot.run(Box::new(move || shared.begin(exchange)));
+            }
+            None => exchange.forget(),
+        }
+    }
+
+    fn begin(self: &Arc<Shared>, exchange: Exchange) {
         let head = exchange.head();
         match self.interface.check_head(&head) {
             Err(refusal) => self.refuse_unread(exchange, *refusal),
-            Ok(framing) if exchange.is_pipelined() || exchange.has_slow_body(framing) => {
+            Ok(framing) if exchange.has_slow_body(framing) => {
                 self.serve_slowly(exchange, head, framing);
             }
             Ok(framing) => self.serve(exchange, head, framing),
         }
     }
 
-    fn ticket_of(&self, request: &tiny_http::Request) -> Option<Ticket> {
-        let address = *request.remote_addr()?;
-        let is_last = request.headers().iter().any(|header| {
-            header.field.equiv("Connection") && header.value.as_str().eq_ignore_ascii_case("close")
-        });
-        Some(self.connections.begin(address, is_last, Instant::now()))
-    }
-
     /// Refuses before the body was read. Reading the rest may block.
     fn refuse_unread(self: &Arc<Shared>, exchange: Exchange, refusal: Refusal) {
         let Refusal { response, framing } = refusal;
         let discard_bytes_max = self.config.discard_bytes_max;
-        if framing == Some(Framing::Empty) && !exchange.is_pipelined() {
+        if framing == Some(Framing::Empty) {
             exchange.respond(response);
             return;
         }

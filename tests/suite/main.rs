@@ -1,2 +1,4 @@
-//! x
+//! The integration tests, as one crate: it links once.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panic")]
+
 mod web_server;

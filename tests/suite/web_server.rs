@@ -475,32 +475,50 @@ fn a_call_that_finds_no_thread_is_refused() {
 }
 
 #[test]
-fn pipelined_requests_are_answered_in_order_and_hold_up_nobody() {
+fn pipelined_requests_are_served_in_turn_and_hold_up_nobody() {
     let (script, server) = start();
     let mut client = Client::new(server.local_addr());
     client.send("PUT", "/api/v1/claims/a", "");
-    script.wait_until(|state| state.waiting == 1);
     for _ in 0..10 {
         client.send("POST", "/api/v1/claims", "");
         client.send("GET", "/healthz", "");
     }
-    script.wait_until(|state| state.uncommitted.len() == 10);
-    script.commit();
+    script.wait_until(|state| state.waiting == 1);
     let mut other = Client::new(server.local_addr());
     for _ in 0..10 {
         assert_eq!(other.get("/healthz").status, 200);
     }
-    other.send("POST", "/api/v1/claims", "");
-    script.wait_until(|state| state.uncommitted.len() == 1);
-    script.commit();
-    assert_eq!(other.receive().status, 201);
-    assert!(client.has_received_nothing());
+    assert_eq!(script.state.lock().calls, 11, "one began before the one before it was answered");
     script.set(|state| state.released = true);
     assert_eq!(client.receive().status, 201);
     for _ in 0..10 {
+        script.wait_until(|state| state.uncommitted.len() == 1);
+        assert!(client.has_received_nothing());
+        script.commit();
         assert_eq!(client.receive().status, 201);
         assert_eq!(client.receive().status, 200);
     }
+    assert_eq!(client.get("/healthz").status, 200);
+    assert!(server.stop());
+}
+
+#[test]
+fn a_client_that_pipelines_without_end_is_left_alone() {
+    let (script, server) = start_with(|config| config.pipelined_requests_max = 3);
+    let mut client = Client::new(server.local_addr());
+    client.send("PUT", "/api/v1/claims/a", "");
+    script.wait_until(|state| state.waiting == 1);
+    for _ in 0..50 {
+        client.send("GET", "/healthz", "");
+    }
+    let mut other = Client::new(server.local_addr());
+    assert_eq!(other.get("/healthz").status, 200);
+    script.set(|state| state.released = true);
+    assert_eq!(client.receive().status, 201);
+    for _ in 0..3 {
+        assert_eq!(client.receive().status, 200);
+    }
+    assert_eq!(other.get("/healthz").status, 200);
     assert!(server.stop());
 }
 
