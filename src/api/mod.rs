@@ -8,8 +8,128 @@
 //! Nothing here blocks but [`Blocked::wait`]. A reply may only be sent when the revision in it is
 //! committed: see [`Calls::after_commit`].
 
+mod body;
 mod call;
+mod claims;
 mod error;
+mod info;
+mod query;
+mod refusal;
+mod semaphores;
+mod wire;
+
+use std::{sync::Arc, time::Duration};
+
+use serde::Serialize;
 
 pub use self::call::{Answer, Blocked, Call, Calls, Endpoint, Outcome, Reply, Step};
 pub use self::error::Error;
+use crate::{model::Revision, semaphore::Service};
+
+/// How the API behaves where the client does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Longest time that a call blocks, 50 s by default: below the 60 s after which NGINX gives up on it.
+    pub wait_max: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { wait_max: Duration::from_secs(50) }
+    }
+}
+
+/// The calls of the API over a running service.
+#[derive(Clone)]
+pub struct Api {
+    service: Arc<Service>,
+    options: Options,
+}
+
+impl Api {
+    /// The API of `service`.
+    #[must_use]
+    pub fn new(service: Arc<Service>, options: Options) -> Api {
+        Api { service, options }
+    }
+}
+
+impl Calls for Api {
+    fn handle(&self, call: Call) -> Step {
+        self.route(&call).unwrap_or_else(Step::Done)
+    }
+
+    fn after_commit(&self, revision: Revision, then: Box<dyn FnOnce() + Send>) {
+        self.service.after_commit(revision, then);
+    }
+}
+
+/// What a handler gives: an error of its own is a reply too.
+type Handled = Result<Step, Reply>;
+
+impl Api {
+    fn route(&self, call: &Call) -> Handled {
+        match &call.endpoint {
+            Endpoint::Versions => self.versions(call),
+            Endpoint::Index => self.index(call),
+            Endpoint::Service => self.service_status(call),
+            Endpoint::Health => self.health(call),
+            Endpoint::Ready => self.ready(call),
+            Endpoint::OpenApi => self.open_api(call),
+            Endpoint::ListClaims => self.list_claims(call),
+            Endpoint::CreateClaim => self.create_claim(call),
+            Endpoint::PutClaim(id) => self.put_claim(call, id),
+            Endpoint::ShowClaim(id) => self.show_claim(call, id),
+            Endpoint::DeleteClaim(id) => self.delete_claim(call, id),
+            Endpoint::RenewClaim(id) => self.renew_claim(call, id),
+            Endpoint::RevokeClaim(id) => self.revoke_claim(call, id),
+            Endpoint::ListSemaphores => self.list_semaphores(call),
+            Endpoint::ShowSemaphore(name) => self.show_semaphore(call, name),
+            Endpoint::PutSemaphore(name) => self.put_semaphore(call, name),
+            Endpoint::PatchSemaphore(name) => self.patch_semaphore(call, name),
+            Endpoint::DeleteSemaphore(name) => self.delete_semaphore(call, name),
+            Endpoint::CreateClaimOf(name) => self.create_claim_of(call, name),
+        }
+    }
+}
+
+impl From<Error> for Reply {
+    /// An error that shows no state.
+    fn from(error: Error) -> Reply {
+        Reply { result: Err(error), after: Revision(0) }
+    }
+}
+
+impl Reply {
+    /// An answer with a body that rests on `after`.
+    fn json(outcome: Outcome, body: &impl Serialize, after: Revision) -> Reply {
+        match serde_json::to_string(body) {
+            Ok(body) => Reply { result: Ok(Answer::new(outcome, Some(body), after)), after },
+            Err(error) => {
+                log::error!("a reply cannot be written as JSON: {error}");
+                Reply::from(Error::Internal)
+            }
+        }
+    }
+
+    /// Changes the answer, if it is one.
+    fn with(mut self, change: impl FnOnce(&mut Answer)) -> Reply {
+        if let Ok(answer) = &mut self.result {
+            change(answer);
+        }
+        self
+    }
+}
+
+impl Answer {
+    fn new(outcome: Outcome, body: Option<String>, revision: Revision) -> Answer {
+        Answer {
+            outcome,
+            body,
+            revision: Some(revision),
+            location: None,
+            retry_after_seconds: None,
+            wait_applied: None,
+        }
+    }
+}

@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClaimEvent, ClaimId, Fence, Holder, Labels, Note, Permits, Priority, Revision, Sequence, WallTime,
+    ClaimEvent, ClaimId, Fence, Holder, Labels, Note, Permits, Priority, Revision, Sequence,
+    WallTime,
 };
 
 /// A request for permits as the client gave it: what was left out is `None`.

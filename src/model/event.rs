@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{
-    ClaimId, EndReason, Fence, Fences, Note, Origin, Revision, SemaphoreName, SemaphoreSettings,
-    Sequence, Terms, WallTime,
+    Claim, ClaimId, EndReason, Fence, Fences, Note, Origin, Revision, SemaphoreName,
+    SemaphoreSettings, Sequence, Terms, WallTime,
 };
 
 /// All that one command did: committed as a whole, under one revision.
@@ -128,6 +128,23 @@ pub struct SemaphoreRecord {
     pub fence: Fence,
     /// The last change of its settings.
     pub revision: Revision,
+}
+
+/// The durable state as of one revision.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Base {
+    /// The last change in it.
+    pub revision: Revision,
+    /// The highest sequence number that a claim ever had.
+    pub sequence: Sequence,
+    /// No fence up to this one may be taken again: semaphores that were removed had taken them.
+    pub fence_floor: Fence,
+    /// The semaphores, by name.
+    pub semaphores: Vec<SemaphoreRecord>,
+    /// The live claims, by sequence number.
+    pub claims: Vec<Claim>,
+    /// Permits that cool, by semaphore and sequence number.
+    pub cooling: Vec<Cooling>,
 }
 
 /// An ended claim's id as it is remembered: a hash, so that a million of them stay small.

@@ -8,14 +8,16 @@
 mod claim;
 mod event;
 mod name;
+mod near;
 mod permits;
 mod settings;
 mod time;
 mod units;
 
 pub use self::claim::{Claim, ClaimRequest, ClaimState, EndReason, Fences, Terms};
-pub use self::event::{Change, ClaimEvent, Cooling, EndedId, Event, IdHash, SemaphoreRecord};
+pub use self::event::{Base, Change, ClaimEvent, Cooling, EndedId, Event, IdHash, SemaphoreRecord};
 pub use self::name::{CLAIM_ID_BYTES_MAX, ClaimId, Holder, Labels, Note, SemaphoreName};
+pub use self::near::nearest;
 pub use self::permits::{PERMITS_SEMAPHORES_MAX, Permits};
 pub use self::settings::{
     Declaration, Origin, SemaphoreSettings, SemaphoreState, SettingsError, bounds,

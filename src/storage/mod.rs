@@ -8,29 +8,42 @@
 //! own that never blocks it. An error from [`Storage::append`] is final: whether the batch is on disk is
 //! not known, and asking again would not tell (a second `fsync` "succeeds"), so the process has to end
 //! and recover.
+//!
+//! In reading order: [`encoding`] says what the bytes are, [`net`] what a fold comes to, [`memory`] is the
+//! simple storage and [`sqlite`] the one for a server.
+
+pub mod encoding;
+mod journal;
+pub mod memory;
+pub mod net;
+pub mod sqlite;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::{sync::Arc, time::Duration};
 
-use crate::model::{
-    Change, Claim, ClaimId, Cooling, EndedId, Fence, Revision, SemaphoreRecord, Sequence, WallTime,
-};
+use crate::model::{Base, Change, Claim, ClaimId, EndedId, Revision, WallTime};
 
 /// What is kept for the service, with no way of a particular database showing.
 pub trait Storage: Send {
-    /// Everything that was committed, read once at start. At most `ended_max` ids of claims that ended
+    /// Everything that was committed, read once at start and before anything is written. At most `ended_max` ids of claims that ended
     /// at or after `ended_since` come with it, the newest.
     ///
     /// # Errors
     /// When the data cannot be read or is damaged.
     fn recover(&mut self, ended_since: WallTime, ended_max: usize) -> Result<Recovered, Error>;
 
-    /// Makes a batch of changes durable, in their order, all or nothing.
+    /// Makes a batch of changes durable, in their order, all or nothing. Their revisions increase and
+    /// follow the last one.
     ///
     /// # Errors
     /// Any error is final, see the module's text.
     fn append(&mut self, changes: &[Change]) -> Result<(), Error>;
 
-    /// Folds some of the journal into the tables: stops at the first chance after `budget`.
+    /// Folds some of the journal into the tables, in one step of about `budget`. To be called again
+    /// while changes are left; the unfolded ones stay in memory.
     ///
     /// # Errors
     /// Any error is final, see the module's text.
@@ -73,23 +86,6 @@ pub struct Recovered {
     pub ended: Vec<EndedId>,
 }
 
-/// The durable state as of one revision.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Base {
-    /// The last change in it.
-    pub revision: Revision,
-    /// The highest sequence number that a claim ever had.
-    pub sequence: Sequence,
-    /// No fence up to this one may be taken again: semaphores that were removed had taken them.
-    pub fence_floor: Fence,
-    /// The semaphores, by name.
-    pub semaphores: Vec<SemaphoreRecord>,
-    /// The live claims, by sequence number.
-    pub claims: Vec<Claim>,
-    /// Permits that cool, by semaphore and sequence number.
-    pub cooling: Vec<Cooling>,
-}
-
 /// How far the fold has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Folded {
@@ -111,7 +107,10 @@ pub enum Error {
         pid: Option<u32>,
     },
     /// The database is from a newer version of this program.
-    #[error("{path} has schema version {found}, and this version knows up to {known}: install the newer semaphored again")]
+    #[error(
+        "{path} has schema version {found}, and this version knows up to {known}: \
+         install the newer semaphored again"
+    )]
     Newer {
         /// The database.
         path: String,

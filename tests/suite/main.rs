@@ -1,4 +1,6 @@
 //! The integration tests, as one crate: it links once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panic")]
 
+mod client_run;
+mod fake_service;
 mod web_server;

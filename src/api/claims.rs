@@ -1,0 +1,326 @@
+//! The calls about claims.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use super::{
+    Answer, Api, Blocked, Call, Error, Handled, Outcome, Reply, Step,
+    body::{Members, invalid_member},
+    query::{Query, Wait, write_cursor},
+    wire::{ClaimBody, ClaimsBody, labels},
+};
+use crate::{
+    model::{
+        Claim, ClaimId, ClaimRequest, Holder, Invalid, Labels, Note, Permits, Priority, Revision,
+        SemaphoreName, bounds,
+    },
+    semaphore::{Attempt, Attempted, BlockedClaim, ClaimLook, ListFilter, Seen, core},
+};
+
+/// The members of a claim request. Of these only `permits` is required.
+const REQUEST_MEMBERS: [&str; 9] = [
+    "permits",
+    "holder",
+    "ttl",
+    "wait_timeout",
+    "queue_ttl",
+    "offer_ttl",
+    "priority",
+    "labels",
+    "queue",
+];
+/// When a claim that waits without a blocked request should ask again.
+const POLL_SECONDS: u64 = 2;
+
+/// Which call a claim is shown for.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    /// A renew answers 200 where an acquire answers 201.
+    renews: bool,
+    /// The server chose the id.
+    location: bool,
+    wait: Wait,
+    /// Whether the call has blocked.
+    blocked: bool,
+}
+
+impl Api {
+    pub(super) fn put_claim(&self, call: &Call, id: &str) -> Handled {
+        let id = claim_id(id)?;
+        let wait = Query::of(call, &["wait"])?.wait(self.options.wait_max)?;
+        let request = request(&call.body)?;
+        self.acquire(id, request, wait, false)
+    }
+
+    pub(super) fn create_claim(&self, call: &Call) -> Handled {
+        let wait = Query::of(call, &["wait"])?.wait(self.options.wait_max)?;
+        let request = request(&call.body)?;
+        self.acquire(new_id()?, request, wait, true)
+    }
+
+    /// The shorthand: the semaphore is in the path, the body may be empty, `permits` is a number.
+    pub(super) fn create_claim_of(&self, call: &Call, name: &str) -> Handled {
+        let name = semaphore_name(name)?;
+        let wait = Query::of(call, &["wait"])?.wait(self.options.wait_max)?;
+        let mut members = Members::parse(&call.body, true, &REQUEST_MEMBERS)?;
+        let weight = members.take("permits", |value| Ok((weight(value)?, value.clone())))?;
+        let permits = Permits::new(vec![(name, weight.unwrap_or(1))]);
+        let permits = permits.map_err(|invalid| missing("permits", &invalid))?;
+        let request = rest_of_request(members, permits)?;
+        self.acquire(new_id()?, request, wait, true)
+    }
+
+    fn acquire(&self, id: ClaimId, request: ClaimRequest, wait: Wait, location: bool) -> Handled {
+        let shape = Shape { renews: false, location, wait, blocked: false };
+        self.attempted(self.service.acquire(id, request, wait.wait), shape)
+    }
+
+    pub(super) fn renew_claim(&self, call: &Call, id: &str) -> Handled {
+        let id = claim_id(id)?;
+        let wait = Query::of(call, &["wait"])?.wait(self.options.wait_max)?;
+        let mut members = Members::parse(&call.body, true, &["ttl"])?;
+        let ttl = members.take_duration("ttl", bounds::DURATION_MIN, bounds::TTL_MAX)?;
+        let shape = Shape { renews: true, location: false, wait, blocked: false };
+        self.attempted(self.service.renew(id, ttl, wait.wait), shape)
+    }
+
+    fn attempted(&self, attempt: Attempt, shape: Shape) -> Handled {
+        match attempt {
+            Attempt::Done(attempted) => Ok(Step::Done(self.claim_reply(attempted, shape))),
+            Attempt::Blocked(claim) => {
+                let shape = Shape { blocked: true, ..shape };
+                let api = self.clone();
+                Ok(Step::Blocked(Box::new(BlockedAttempt { api, claim, shape })))
+            }
+        }
+    }
+
+    fn claim_reply(&self, attempted: Attempted, shape: Shape) -> Reply {
+        let (outcome, status) = match attempted {
+            Ok(attempted) => attempted,
+            Err(refusal) => return self.refused(refusal),
+        };
+        let (outcome, retry_after_seconds) = match outcome {
+            core::Outcome::Granted(_) if !shape.renews => (Outcome::Created, None),
+            core::Outcome::Waiting { .. } | core::Outcome::Offered(_) => {
+                (Outcome::Accepted, Some(if shape.blocked { 0 } else { POLL_SECONDS }))
+            }
+            _ => (Outcome::Ok, None),
+        };
+        Reply::json(outcome, &ClaimBody::live(&status), status.seen).with(|answer| {
+            answer.retry_after_seconds = retry_after_seconds;
+            answer.wait_applied = shape.wait.applied;
+            if shape.location {
+                answer.location = Some(format!("/api/v1/claims/{}", status.claim.id));
+            }
+        })
+    }
+
+    pub(super) fn show_claim(&self, call: &Call, id: &str) -> Handled {
+        let id = claim_id(id)?;
+        let query = Query::of(call, &["since", "wait"])?;
+        let (since, wait) = (query.since()?, query.wait(self.options.wait_max)?);
+        let Some(block) = wait.wait else {
+            return Ok(Step::Done(self.look_reply(self.service.look(&id), wait)));
+        };
+        let api = self.clone();
+        Ok(Step::Blocked(Box::new(BlockedLook { api, id, since, block, wait })))
+    }
+
+    fn look_reply(
+        &self,
+        look: Result<Seen<ClaimLook>, crate::semaphore::Refusal>,
+        wait: Wait,
+    ) -> Reply {
+        let reply = match look {
+            Err(refusal) => return self.refused(refusal),
+            Ok(Seen { what: ClaimLook::Live(status), revision }) => {
+                Reply::json(Outcome::Ok, &ClaimBody::live(&status), revision)
+            }
+            Ok(Seen { what: ClaimLook::Ended(claim), revision }) => {
+                self.ended_reply(&claim, revision)
+            }
+        };
+        reply.with(|answer| answer.wait_applied = wait.applied)
+    }
+
+    fn ended_reply(&self, claim: &Claim, after: Revision) -> Reply {
+        let now = self.service.now().wall;
+        let body = ClaimBody::of(claim, now, claim.revision);
+        Reply { after, ..Reply::json(Outcome::Ok, &body, claim.revision) }
+    }
+
+    pub(super) fn delete_claim(&self, call: &Call, id: &str) -> Handled {
+        let id = claim_id(id)?;
+        Query::of(call, &[])?;
+        let revision = self.service.release(id).map_err(|refusal| self.refused(refusal))?;
+        let answer = Answer::new(Outcome::Done, None, revision);
+        Ok(Step::Done(Reply { result: Ok(answer), after: revision }))
+    }
+
+    pub(super) fn revoke_claim(&self, call: &Call, id: &str) -> Handled {
+        let id = claim_id(id)?;
+        Query::of(call, &[])?;
+        let mut members = Members::parse(&call.body, true, &["reason"])?;
+        let note = members.take("reason", |value| text(value, Note::new))?;
+        let revoked = self.service.revoke(&id, note);
+        let (claim, revision) = revoked.map_err(|refusal| self.refused(refusal))?;
+        Ok(Step::Done(self.ended_reply(&claim, revision)))
+    }
+
+    pub(super) fn list_claims(&self, call: &Call) -> Handled {
+        let query = Query::of(call, &["semaphore", "state", "holder", "limit", "after"])?;
+        let filter = ListFilter {
+            semaphore: query.semaphore()?,
+            state: query.state()?,
+            holder: query.holder()?,
+            after: query.after()?,
+            claims_max: query.limit()?,
+        };
+        if let Some(name) = &filter.semaphore {
+            let found = self.service.semaphore(name);
+            if found.what.is_none() {
+                let result = Err(self.unknown_semaphore(name));
+                return Err(Reply { result, after: found.revision });
+            }
+        }
+        let Seen { what: page, revision } = self.service.list(&filter);
+        let body = ClaimsBody {
+            claims: page.claims.iter().map(ClaimBody::live).collect(),
+            next: page.next.map(write_cursor),
+            revision: revision.0,
+        };
+        Ok(Step::Done(Reply::json(Outcome::Ok, &body, revision)))
+    }
+}
+
+/// An acquire or renew that blocks.
+struct BlockedAttempt {
+    api: Api,
+    claim: BlockedClaim,
+    shape: Shape,
+}
+
+impl Blocked for BlockedAttempt {
+    fn wait(self: Box<Self>) -> Reply {
+        let attempted = self.claim.wait();
+        self.api.claim_reply(attempted, self.shape)
+    }
+}
+
+/// A look at a claim that waits for something to see.
+struct BlockedLook {
+    api: Api,
+    id: ClaimId,
+    since: Option<Revision>,
+    block: Duration,
+    wait: Wait,
+}
+
+impl Blocked for BlockedLook {
+    fn wait(self: Box<Self>) -> Reply {
+        let look = self.api.service.watch_claim(&self.id, self.since, self.block);
+        self.api.look_reply(look, self.wait)
+    }
+}
+
+fn claim_id(text: &str) -> Result<ClaimId, Error> {
+    ClaimId::new(text)
+        .map_err(|invalid| Error::InvalidPath { member: "id", allowed: invalid.allowed })
+}
+
+pub(super) fn semaphore_name(text: &str) -> Result<SemaphoreName, Error> {
+    SemaphoreName::new(text)
+        .map_err(|invalid| Error::InvalidPath { member: "name", allowed: invalid.allowed })
+}
+
+/// An id that the server chooses: a UUIDv7 (RFC 9562), which sorts by time.
+fn new_id() -> Result<ClaimId, Error> {
+    ClaimId::new(&uuid::Uuid::now_v7().to_string()).map_err(|_| Error::Internal)
+}
+
+fn missing(member: &'static str, invalid: &Invalid) -> Error {
+    Error::MissingMember { member, allowed: invalid.allowed.clone() }
+}
+
+/// Parses a claim request.
+fn request(body: &[u8]) -> Result<ClaimRequest, Error> {
+    let allowed = "an object of semaphore names and whole numbers: {\"FlexLM-Riviera\": 1}";
+    let mut members = Members::parse(body, false, &REQUEST_MEMBERS)?;
+    let Some(object) = members.take_object("permits", allowed)? else {
+        return Err(Error::MissingMember { member: "permits", allowed: allowed.into() });
+    };
+    let weights = object.iter().map(|(name, value)| permit(name, value));
+    let permits = Permits::new(weights.collect::<Result<_, _>>()?)
+        .map_err(|invalid| invalid_member("permits", &invalid, &Value::Object(object)))?;
+    rest_of_request(members, permits)
+}
+
+fn permit(name: &str, value: &Value) -> Result<(SemaphoreName, u32), Error> {
+    let member = || format!("permits.{}", super::body::shorten(name));
+    let name = SemaphoreName::new(name).map_err(|invalid| Error::InvalidMember {
+        member: "permits".into(),
+        allowed: format!("named by {}", invalid.allowed),
+        got: super::body::shorten(&Value::from(name).to_string()),
+    })?;
+    let weight = weight(value).map_err(|invalid| invalid_member(&member(), &invalid, value))?;
+    Ok((name, weight))
+}
+
+fn weight(value: &Value) -> Result<u32, Invalid> {
+    let weight = value.as_u64().and_then(|weight| u32::try_from(weight).ok());
+    weight.filter(|weight| (1..=bounds::CAPACITY_MAX).contains(weight)).ok_or_else(|| Invalid {
+        allowed: format!("a whole number of permits from 1 to {}", bounds::CAPACITY_MAX),
+    })
+}
+
+/// Parses what is beside the permits.
+fn rest_of_request(mut members: Members, permits: Permits) -> Result<ClaimRequest, Error> {
+    let shortest = bounds::DURATION_MIN;
+    let ttl = members.take_duration("ttl", shortest, bounds::TTL_MAX)?;
+    let queue_ttl = members.take_duration("queue_ttl", shortest, bounds::QUEUE_TTL_MAX)?;
+    let offer_ttl = members.take_duration("offer_ttl", shortest, bounds::OFFER_TTL_MAX)?;
+    let wait_timeout = members.take_duration("wait_timeout", shortest, bounds::WAIT_TIMEOUT_MAX)?;
+    let holder = members.take("holder", |value| text(value, Holder::new))?;
+    let priority = members.take("priority", |value| {
+        // A number that is not whole is out of the range of every priority, too.
+        let priority = Priority::new(value.as_i64().unwrap_or(i64::MAX))?;
+        Ok((priority, value.clone()))
+    })?;
+    let labels = members.take("labels", |value| {
+        let object = value.as_object().cloned();
+        let parsed = object.and_then(|object: Map<String, Value>| labels(object));
+        let allowed = "an object of at most 16 texts, with keys of 1 to 64 and values of up to \
+                       256 bytes without control characters";
+        Ok((parsed.ok_or_else(|| Invalid { allowed: allowed.into() })?, value.clone()))
+    })?;
+    let queue = members.take("queue", |value| {
+        let queue = value.as_bool().ok_or_else(|| Invalid { allowed: "true or false".into() })?;
+        Ok((queue, value.clone()))
+    })?;
+    let fingerprint = Sha256::digest(members.canonical().as_bytes()).into();
+    Ok(ClaimRequest {
+        permits,
+        holder,
+        labels: labels.unwrap_or_else(Labels::default),
+        priority: priority.unwrap_or_default(),
+        ttl,
+        queue_ttl,
+        offer_ttl,
+        wait_timeout,
+        queue: queue.unwrap_or(true),
+        has_callback: false,
+        fingerprint,
+    })
+}
+
+/// A member that is a text, through its type's own check.
+pub(super) fn text<T>(
+    value: &Value,
+    parse: impl FnOnce(&str) -> Result<T, Invalid>,
+) -> Result<(T, Value), Invalid> {
+    // No text type takes an empty text, so this is the error of each of them.
+    Ok((parse(value.as_str().unwrap_or_default())?, value.clone()))
+}

@@ -1,0 +1,277 @@
+//! The calls about semaphores.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{
+    Answer, Api, Blocked, Call, Error, Handled, Outcome, Reply, Step,
+    body::Members,
+    claims::{semaphore_name, text},
+    query::{Query, Wait},
+    wire::{SemaphoreBody, SemaphoresBody},
+};
+use crate::{
+    model::{
+        Invalid, Note, Origin, Revision, SemaphoreName, SemaphoreSettings, SemaphoreState, bounds,
+    },
+    semaphore::{Refusal, Seen, core::SemaphoreView},
+};
+
+/// The settings that a call may give.
+const SETTINGS_MEMBERS: [&str; 9] = [
+    "capacity",
+    "state",
+    "default_ttl",
+    "max_ttl",
+    "max_hold",
+    "queue_ttl",
+    "offer_ttl",
+    "wait_timeout",
+    "cooldown",
+];
+const DESCRIPTION: &str = "description";
+
+/// Why a change of settings did not come about.
+enum ChangeError {
+    Refused(Refusal),
+    Error(Error),
+}
+
+impl From<Refusal> for ChangeError {
+    fn from(refusal: Refusal) -> ChangeError {
+        ChangeError::Refused(refusal)
+    }
+}
+
+impl Api {
+    pub(super) fn list_semaphores(&self, call: &Call) -> Handled {
+        self.semaphores_or_wait(call, None)
+    }
+
+    pub(super) fn show_semaphore(&self, call: &Call, name: &str) -> Handled {
+        self.semaphores_or_wait(call, Some(semaphore_name(name)?))
+    }
+
+    fn semaphores_or_wait(&self, call: &Call, name: Option<SemaphoreName>) -> Handled {
+        let query = Query::of(call, &["since", "wait"])?;
+        let (since, wait) = (query.since()?, query.wait(self.options.wait_max)?);
+        if let Some(block) = wait.wait {
+            let since = since.unwrap_or(self.service.committed());
+            let api = self.clone();
+            return Ok(Step::Blocked(Box::new(BlockedWatch { api, name, since, block, wait })));
+        }
+        Ok(Step::Done(self.semaphores_reply(name.as_ref(), wait)))
+    }
+
+    fn semaphores_reply(&self, name: Option<&SemaphoreName>, wait: Wait) -> Reply {
+        let now = self.service.now().wall;
+        let reply = match name {
+            Some(name) => {
+                let Seen { what, revision } = self.service.semaphore(name);
+                match what {
+                    Some(view) => {
+                        let body = SemaphoreBody::new(&view, now, revision);
+                        Reply::json(Outcome::Ok, &body, revision)
+                    }
+                    None => Reply { result: Err(self.unknown_semaphore(name)), after: revision },
+                }
+            }
+            None => {
+                let Seen { what, revision } = self.service.semaphores();
+                let body = |view| SemaphoreBody::new(view, now, revision);
+                let semaphores = what.iter().map(body).collect();
+                let body = SemaphoresBody { semaphores, revision: revision.0 };
+                Reply::json(Outcome::Ok, &body, revision)
+            }
+        };
+        reply.with(|answer| answer.wait_applied = wait.applied)
+    }
+
+    /// Registers a semaphore, or replaces its settings: what is left out has its default.
+    pub(super) fn put_semaphore(&self, call: &Call, name: &str) -> Handled {
+        let name = semaphore_name(name)?;
+        let force = Query::of(call, &["force"])?.force()?;
+        let patch = Patch::parse(&call.body)?;
+        let Some(Some(capacity)) = patch.capacity else {
+            let allowed = format!("a whole number from 1 to {}", bounds::CAPACITY_MAX);
+            return Err(Error::MissingMember { member: "capacity", allowed }.into());
+        };
+        let defaults = SemaphoreSettings::with_capacity(capacity);
+        self.change_semaphore(&name, force, |present| {
+            let origin = present.map_or(Origin::Api, |view| view.origin);
+            Ok((patch.apply(&defaults)?, origin))
+        })
+    }
+
+    /// Changes the given settings; `null` is the default.
+    pub(super) fn patch_semaphore(&self, call: &Call, name: &str) -> Handled {
+        let name = semaphore_name(name)?;
+        let force = Query::of(call, &["force"])?.force()?;
+        let patch = Patch::parse(&call.body)?;
+        self.change_semaphore(&name, force, |present| match present {
+            Some(view) => Ok((patch.apply(&view.settings)?, view.origin)),
+            None => Err(None),
+        })
+    }
+
+    /// `change` gives the new settings; its error is what is wrong with them, or `None` where there is
+    /// no such semaphore.
+    fn change_semaphore(
+        &self,
+        name: &SemaphoreName,
+        force: bool,
+        change: impl Fn(Option<&SemaphoreView>) -> Result<(SemaphoreSettings, Origin), Option<Error>>,
+    ) -> Handled {
+        let changed = self.service.set_semaphore(name, force, &|present| {
+            change(present).map_err(|error| match error {
+                Some(error) => ChangeError::Error(error),
+                None => {
+                    let error = crate::semaphore::core::Error::UnknownSemaphore(name.clone());
+                    ChangeError::Refused(Refusal::Core(error, self.service.committed()))
+                }
+            })
+        });
+        let Seen { what: (registered, view), revision } = changed.map_err(|error| match error {
+            ChangeError::Refused(refusal) => self.refused(refusal),
+            ChangeError::Error(error) => Reply::from(error),
+        })?;
+        let outcome = if registered { Outcome::Created } else { Outcome::Ok };
+        let body = SemaphoreBody::new(&view, self.service.now().wall, revision);
+        Ok(Step::Done(Reply::json(outcome, &body, revision)))
+    }
+
+    pub(super) fn delete_semaphore(&self, call: &Call, name: &str) -> Handled {
+        let name = semaphore_name(name)?;
+        let force = Query::of(call, &["force"])?.force()?;
+        let removed = self.service.remove_semaphore(&name, force);
+        let Seen { revision, .. } = removed.map_err(|refusal| self.refused(refusal))?;
+        let answer = Answer::new(Outcome::Done, None, revision);
+        Ok(Step::Done(Reply { result: Ok(answer), after: revision }))
+    }
+}
+
+/// A look at semaphores that waits for a change.
+struct BlockedWatch {
+    api: Api,
+    name: Option<SemaphoreName>,
+    since: Revision,
+    block: Duration,
+    wait: Wait,
+}
+
+impl Blocked for BlockedWatch {
+    fn wait(self: Box<Self>) -> Reply {
+        let name = self.name.as_ref();
+        self.api.service.watch_semaphores(name, self.since, self.block);
+        self.api.semaphores_reply(name, self.wait)
+    }
+}
+
+/// The given settings: `None` was left out, `Some(None)` is `null`.
+#[derive(Debug, Default)]
+struct Patch {
+    capacity: Option<Option<u32>>,
+    state: Option<Option<SemaphoreState>>,
+    default_ttl: Option<Option<Duration>>,
+    max_ttl: Option<Option<Duration>>,
+    max_hold: Option<Option<Duration>>,
+    queue_ttl: Option<Option<Duration>>,
+    offer_ttl: Option<Option<Duration>>,
+    wait_timeout: Option<Option<Duration>>,
+    cooldown: Option<Option<Duration>>,
+    description: Option<Option<Note>>,
+}
+
+impl Patch {
+    fn parse(body: &[u8]) -> Result<Patch, Error> {
+        let mut known = SETTINGS_MEMBERS.to_vec();
+        known.push(DESCRIPTION);
+        let mut members = Members::parse(body, false, &known)?;
+        let mut patch = Patch::default();
+        let min = bounds::DURATION_MIN;
+        let capacity = |value: &Value| capacity(value).map(|c| (c, value.clone()));
+        patch.capacity = members.take("capacity", capacity)?.map(Some);
+        patch.state = nullable(&mut members, "state", |m| m.take("state", state))?;
+        let durations: [(&mut Option<Option<Duration>>, &'static str, Duration, Duration); 7] = [
+            (&mut patch.default_ttl, "default_ttl", min, bounds::TTL_MAX),
+            (&mut patch.max_ttl, "max_ttl", min, bounds::TTL_MAX),
+            (&mut patch.max_hold, "max_hold", min, bounds::MAX_HOLD_MAX),
+            (&mut patch.queue_ttl, "queue_ttl", min, bounds::QUEUE_TTL_MAX),
+            (&mut patch.offer_ttl, "offer_ttl", min, bounds::OFFER_TTL_MAX),
+            (&mut patch.wait_timeout, "wait_timeout", min, bounds::WAIT_TIMEOUT_MAX),
+            (&mut patch.cooldown, "cooldown", Duration::ZERO, bounds::COOLDOWN_MAX),
+        ];
+        for (setting, name, shortest, longest) in durations {
+            *setting = nullable(&mut members, name, |m| m.take_duration(name, shortest, longest))?;
+        }
+        patch.description = nullable(&mut members, DESCRIPTION, |m| {
+            m.take(DESCRIPTION, |value| text(value, Note::new))
+        })?;
+        Ok(patch)
+    }
+
+    /// These settings over `present`, checked.
+    fn apply(&self, present: &SemaphoreSettings) -> Result<SemaphoreSettings, Option<Error>> {
+        let defaults = SemaphoreSettings::with_capacity(present.capacity);
+        let settings = SemaphoreSettings {
+            capacity: self.capacity.flatten().unwrap_or(present.capacity),
+            state: patched(self.state, present.state, defaults.state),
+            default_ttl: patched(self.default_ttl, present.default_ttl, defaults.default_ttl),
+            max_ttl: patched(self.max_ttl, present.max_ttl, defaults.max_ttl),
+            max_hold: self.max_hold.unwrap_or(present.max_hold),
+            queue_ttl: patched(self.queue_ttl, present.queue_ttl, defaults.queue_ttl),
+            offer_ttl: self.offer_ttl.unwrap_or(present.offer_ttl),
+            wait_timeout: self.wait_timeout.unwrap_or(present.wait_timeout),
+            cooldown: patched(self.cooldown, present.cooldown, defaults.cooldown),
+            description: self.description.clone().unwrap_or(present.description.clone()),
+        };
+        settings.check().map_err(|error| {
+            Some(Error::InvalidMember {
+                member: error.member.into(),
+                allowed: error.allowed,
+                got: "what this would make it".into(),
+            })
+        })?;
+        Ok(settings)
+    }
+}
+
+fn patched<T>(patch: Option<Option<T>>, present: T, default: T) -> T {
+    match patch {
+        None => present,
+        Some(None) => default,
+        Some(Some(value)) => value,
+    }
+}
+
+fn nullable<T>(
+    members: &mut Members,
+    name: &str,
+    take: impl FnOnce(&mut Members) -> Result<Option<T>, Error>,
+) -> Result<Option<Option<T>>, Error> {
+    if members.take_null(name) {
+        return Ok(Some(None));
+    }
+    Ok(take(members)?.map(Some))
+}
+
+fn capacity(value: &Value) -> Result<u32, Invalid> {
+    let capacity = value.as_u64().and_then(|capacity| u32::try_from(capacity).ok());
+    capacity.filter(|capacity| (1..=bounds::CAPACITY_MAX).contains(capacity)).ok_or_else(|| {
+        Invalid {
+            allowed: format!(
+                "a whole number from 1 to {} (to grant nothing, set \"state\": \"draining\")",
+                bounds::CAPACITY_MAX
+            ),
+        }
+    })
+}
+
+fn state(value: &Value) -> Result<(SemaphoreState, Value), Invalid> {
+    match value.as_str() {
+        Some("open") => Ok((SemaphoreState::Open, value.clone())),
+        Some("draining") => Ok((SemaphoreState::Draining, value.clone())),
+        _ => Err(Invalid { allowed: "\"open\" or \"draining\"".into() }),
+    }
+}

@@ -1,0 +1,288 @@
+//! Acquiring: the same PUT with the same claim id again and again, until the claim is held or refused.
+//!
+//! It runs in its own thread, because each PUT blocks for up to [`http::WAIT`](super::http::WAIT). A
+//! repetition cannot take two permits: the service knows the claim by its id and compares the body, which
+//! is made once and never changes. No PUT is sent after the order to stop; one that was under way then may
+//! still arrive, and [`super::release`] deals with that.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::Sender;
+use serde::Serialize;
+
+use super::{
+    Failure,
+    backoff::Backoff,
+    event::Event,
+    http::{Answer, Connection},
+    options::RunOptions,
+    replies::{ClaimReply, Grant, Problem},
+    stop::Stop,
+};
+use crate::{
+    cli::exit,
+    model::{ClaimId, format_duration},
+};
+
+/// An answer that took less than this did not block, and its `Retry-After` is obeyed.
+const BLOCKED_MIN: Duration = Duration::from_secs(1);
+/// Pause after an answer that asks for one and does not say how long.
+const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
+/// Longest pause that an answer may ask for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+/// Pause before an offer is confirmed by the next PUT; only so that a service that goes on offering is
+/// not asked without a pause.
+const OFFER_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the acquire reports.
+#[derive(Debug)]
+pub(super) enum AcquireEvent {
+    /// It waits, at this place in the queue if the service says so.
+    Place(Option<u64>),
+    /// Something is in the way; it goes on trying.
+    Trouble(String),
+    /// It is over: the last event.
+    Done(AcquireEnd),
+}
+
+/// How an acquire ended.
+#[derive(Debug)]
+pub(super) enum AcquireEnd {
+    /// The claim is held.
+    Held(Grant),
+    /// There will be no permit.
+    Failed {
+        /// Why.
+        failure: Failure,
+        /// Whether the service may still have the claim.
+        may_exist: bool,
+    },
+    /// It was ordered to stop. The service may have the claim.
+    Stopped,
+}
+
+/// One claim's acquire.
+pub(super) struct Acquire {
+    /// The way to the service.
+    pub(super) connection: Connection,
+    /// The claim.
+    pub(super) id: ClaimId,
+    /// What is asked for: [`request_body`].
+    pub(super) body: String,
+    /// Whether the claim may wait.
+    pub(super) queue: bool,
+    /// Longest wait; kept by the service, and here while the service does not take the claim in.
+    pub(super) wait_timeout: Option<Duration>,
+    /// How long the service may be out of reach.
+    pub(super) unreachable_timeout: Duration,
+    /// Set once a PUT may have reached the service.
+    pub(super) may_have_arrived: Arc<AtomicBool>,
+}
+
+/// What one try came to.
+#[derive(Debug, PartialEq)]
+enum Verdict {
+    Held(Grant),
+    Waiting { position: Option<u64>, pause: Duration },
+    Failed { failure: Failure, ended: bool },
+    Busy { why: String, pause: Duration },
+    Unreachable { why: String, pause: Option<Duration> },
+}
+
+impl Acquire {
+    /// Tries until the end and reports it. Blocks; meant to be a thread of its own.
+    pub(super) fn run(self, stop: &Stop, events: &Sender<Event>) {
+        let report = |event| {
+            // The main thread reads until the process ends.
+            let _ = events.send(Event::Acquire(event));
+        };
+        let end = self.try_until_end(stop, &report);
+        report(AcquireEvent::Done(end));
+    }
+
+    fn try_until_end(&self, stop: &Stop, report: &dyn Fn(AcquireEvent)) -> AcquireEnd {
+        let begun = Instant::now();
+        let mut backoff = Backoff::new();
+        let mut outage = Outage::new(self.unreachable_timeout);
+        let mut was_taken_in = false;
+        while !stop.is_ordered() {
+            let sent = Instant::now();
+            let pause = match self.try_once() {
+                Verdict::Held(grant) => return AcquireEnd::Held(grant),
+                Verdict::Waiting { position, pause } => {
+                    was_taken_in = true;
+                    outage.end();
+                    backoff.reset();
+                    report(AcquireEvent::Place(position));
+                    pause
+                }
+                Verdict::Failed { failure, ended } => {
+                    return AcquireEnd::Failed { failure, may_exist: was_taken_in && !ended };
+                }
+                Verdict::Busy { why, pause } => {
+                    outage.end();
+                    if self.wait_timeout.is_some_and(|longest| begun.elapsed() >= longest) {
+                        let message = format!("no permit within the wait timeout: {why}");
+                        let failure = Failure::new(exit::NO_PERMIT, message);
+                        return AcquireEnd::Failed { failure, may_exist: was_taken_in };
+                    }
+                    report(AcquireEvent::Trouble(why));
+                    pause
+                }
+                Verdict::Unreachable { why, pause } => {
+                    if outage.is_over_after_failure(sent) {
+                        let longest = format_duration(self.unreachable_timeout);
+                        let message = format!("the service was out of reach for {longest}: {why}");
+                        let failure = Failure::new(exit::UNREACHABLE, message);
+                        let may_exist = self.may_have_arrived.load(Ordering::Relaxed);
+                        return AcquireEnd::Failed { failure, may_exist };
+                    }
+                    report(AcquireEvent::Trouble(why));
+                    pause.unwrap_or_else(|| backoff.pause()).min(outage.left())
+                }
+            };
+            if stop.sleep(pause) {
+                break;
+            }
+        }
+        AcquireEnd::Stopped
+    }
+
+    fn try_once(&self) -> Verdict {
+        match self.connection.acquire(&self.id, &self.body) {
+            Ok(answer) => {
+                self.may_have_arrived.store(true, Ordering::Relaxed);
+                read_answer(&answer, self.queue)
+            }
+            Err(unreachable) => {
+                self.may_have_arrived.fetch_or(unreachable.may_have_arrived, Ordering::Relaxed);
+                Verdict::Unreachable { why: unreachable.reason, pause: None }
+            }
+        }
+    }
+}
+
+/// How long the service has been out of reach.
+struct Outage {
+    longest: Duration,
+    since: Option<Instant>,
+}
+
+impl Outage {
+    fn new(longest: Duration) -> Outage {
+        Outage { longest, since: None }
+    }
+
+    fn end(&mut self) {
+        self.since = None;
+    }
+
+    /// Counts a try that was sent at `sent` and failed now. A first failure counts from when it was sent,
+    /// but not the time for which it may have blocked on a waiting claim.
+    fn is_over_after_failure(&mut self, sent: Instant) -> bool {
+        let now = Instant::now();
+        let earliest = now.checked_sub(super::http::CONNECT_TIMEOUT).unwrap_or(now);
+        now.duration_since(*self.since.get_or_insert(sent.max(earliest))) >= self.longest
+    }
+
+    fn left(&self) -> Duration {
+        self.since.map_or(self.longest, |since| self.longest.saturating_sub(since.elapsed()))
+    }
+}
+
+/// What an answer to the PUT means. A 429 waits like a queue would; a 5xx is a service out of reach.
+fn read_answer(answer: &Answer, queue: bool) -> Verdict {
+    let retry_after = answer.retry_after.map(|pause| pause.min(RETRY_AFTER_MAX));
+    let problem = Problem::read(answer);
+    let described = || problem.describe(answer);
+    let failed = |exit, message: String| Verdict::Failed {
+        failure: Failure::new(exit, message),
+        ended: false,
+    };
+    match answer.status {
+        200..=202 => match ClaimReply::read(answer) {
+            Some(claim) if claim.state == "held" => {
+                let lease = claim.lease();
+                Verdict::Held(Grant { fences: claim.fences, lease, took: answer.took })
+            }
+            Some(claim) if claim.state == "waiting" || claim.state == "offered" => {
+                let pause = pause_before_repeat(answer, &claim, retry_after);
+                Verdict::Waiting { position: claim.position, pause }
+            }
+            _ => Verdict::Unreachable {
+                why: format!("the answer is not a claim (HTTP {})", answer.status),
+                pause: None,
+            },
+        },
+        410 => Verdict::Failed { failure: problem.end_failure(), ended: true },
+        409 if problem.code == "claim-differs" => failed(exit::INTERNAL, described()),
+        409 => failed(exit::NO_PERMIT, format!("no permit: {}", described())),
+        401 | 403 => failed(exit::NOT_ALLOWED, format!("not allowed: {}", described())),
+        429 if !queue => failed(exit::NO_PERMIT, format!("no permit: {}", described())),
+        429 => {
+            let pause = retry_after.unwrap_or(RETRY_AFTER_DEFAULT).max(OFFER_PAUSE);
+            Verdict::Busy { why: described(), pause }
+        }
+        408 | 500.. => Verdict::Unreachable { why: described(), pause: retry_after },
+        _ => failed(exit::REFUSED, format!("refused: {}", described())),
+    }
+}
+
+/// How long to wait before the PUT is repeated: not at all after one that blocked, as asked after one
+/// that was answered at once. Well within the time for which the claim keeps its place.
+fn pause_before_repeat(
+    answer: &Answer,
+    claim: &ClaimReply,
+    retry_after: Option<Duration>,
+) -> Duration {
+    if claim.state == "offered" {
+        return OFFER_PAUSE;
+    }
+    if answer.took >= BLOCKED_MIN {
+        return Duration::ZERO;
+    }
+    let longest = claim.queue_ttl().map_or(RETRY_AFTER_MAX, |queue_ttl| queue_ttl / 2);
+    retry_after.unwrap_or(RETRY_AFTER_DEFAULT).min(longest).max(OFFER_PAUSE)
+}
+
+/// The body of the PUT: what was asked for and nothing else, so that defaults stay the service's.
+pub(super) fn request_body(options: &RunOptions) -> Result<String, Failure> {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        permits: BTreeMap<&'a str, u32>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        holder: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ttl: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        wait_timeout: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        priority: Option<i8>,
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        labels: BTreeMap<&'a str, &'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        queue: Option<bool>,
+    }
+    let body = Body {
+        permits: options.permits.iter().map(|(name, weight)| (name.as_str(), weight)).collect(),
+        holder: options.holder.as_ref().map(crate::model::Holder::as_str),
+        ttl: options.ttl.map(format_duration),
+        wait_timeout: options.wait_timeout.map(format_duration),
+        priority: options.priority.map(crate::model::Priority::value),
+        labels: options.labels.iter().collect(),
+        queue: (!options.queue).then_some(false),
+    };
+    serde_json::to_string(&body)
+        .map_err(|error| Failure::new(exit::INTERNAL, format!("cannot write the request: {error}")))
+}
+
+#[cfg(test)]
+#[path = "acquire_tests.rs"]
+mod tests;

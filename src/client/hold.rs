@@ -1,0 +1,200 @@
+//! The time in which the permits are held: the child, its signals, its lease, its end.
+//!
+//! The child gets standard input, output and error as they are, no shell in between, and
+//! `SEMAPHORE_CLAIM_ID` and `SEMAPHORE_FENCES` in its environment. It stays in this process's group, so
+//! the terminal's keys reach it directly. Only the child itself is signalled, not what it started.
+
+use std::{
+    io::ErrorKind,
+    process::{Child, Command},
+    time::{Duration, Instant},
+};
+
+use super::{
+    Failure,
+    event::{self, Event, Signal},
+    lease::{self, LeaseEvent, Loss},
+    options::OnLost,
+    release::RELEASE_TIME_MAX,
+    replies::Grant,
+    run::Session,
+    stop::{StopHandle, stop_pair},
+    unix,
+};
+use crate::cli::exit;
+
+/// How long a child that was asked to end has before it is killed.
+const KILL_AFTER: Duration = Duration::from_secs(10);
+/// How long the main thread sleeps when it waits for nothing in particular.
+const IDLE: Duration = Duration::from_secs(3_600);
+
+/// What is known while the child runs.
+#[derive(Default)]
+struct Holding {
+    /// How the lease was lost, if it is.
+    loss: Option<Loss>,
+    /// When the child is killed that was asked to end.
+    kill_at: Option<Instant>,
+}
+
+impl Session<'_> {
+    /// Runs the child while the lease is kept, and gives the permits back when it has ended. Returns its
+    /// exit code.
+    ///
+    /// # Errors
+    /// When the child could not be started, when its lease was lost and it was stopped for it, and when
+    /// the system gives no more threads. The permits are given back, or the release was tried, also then.
+    pub(super) fn hold(&mut self, grant: &Grant, received: Instant) -> Result<u8, Failure> {
+        let mut holding = Holding::default();
+        let result = self.run_child(grant, received, &mut holding);
+        if !holding.loss.as_ref().is_some_and(|loss| loss.ended) {
+            self.release(RELEASE_TIME_MAX)?;
+        }
+        result
+    }
+
+    fn run_child(
+        &mut self,
+        grant: &Grant,
+        received: Instant,
+        holding: &mut Holding,
+    ) -> Result<u8, Failure> {
+        if let Some(signal) = self.signal_before_start() {
+            return Ok(exit::by_signal(signal));
+        }
+        // The thread ends when this handle is dropped, at the end of this function.
+        let _renewals = self.start_renewals(grant, received)?;
+        let mut child = self.start_child(grant)?;
+        if let Err(failure) = unix::watch_child(&child, &self.sender) {
+            let _ = child.kill().and_then(|()| child.wait());
+            return Err(failure);
+        }
+        self.attend_child(&mut child, holding);
+        let code = match child.wait() {
+            Ok(status) => unix::exit_code(status),
+            Err(error) => {
+                let message = format!("how the command ended is not known: {error}");
+                return Err(Failure::new(exit::INTERNAL, message));
+            }
+        };
+        match &holding.loss {
+            Some(loss) if self.options.on_lost == OnLost::Terminate => {
+                let exit = if loss.revoked { exit::REVOKED } else { exit::LEASE_LOST };
+                let message = format!("the command was stopped: the lease is lost: {}", loss.why);
+                Err(Failure::new(exit, message))
+            }
+            _ => Ok(code),
+        }
+    }
+
+    fn start_renewals(&self, grant: &Grant, received: Instant) -> Result<StopHandle, Failure> {
+        let (handle, stop) = stop_pair();
+        let (connection, id, grant) = (self.connection.clone(), self.id.clone(), grant.clone());
+        event::spawn("renew", &self.sender, move |events| {
+            lease::keep(&connection, &id, &grant, received, &stop, &events);
+        })?;
+        Ok(handle)
+    }
+
+    /// A signal that came between the grant and the start of the child: it need not be started.
+    fn signal_before_start(&mut self) -> Option<i32> {
+        while let Ok(event) = self.events.try_recv() {
+            if let Event::Signal(signal) = event
+                && !signal.user_defined
+            {
+                self.told_to_end = true;
+                return Some(signal.number);
+            }
+        }
+        None
+    }
+
+    fn start_child(&self, grant: &Grant) -> Result<Child, Failure> {
+        let [program, arguments @ ..] = self.options.command.as_slice() else {
+            return Err(Failure::new(exit::USAGE, "no command to run"));
+        };
+        let fences = serde_json::to_string(&grant.fences).map_err(|error| {
+            Failure::new(exit::INTERNAL, format!("cannot write SEMAPHORE_FENCES: {error}"))
+        })?;
+        let started = Command::new(program)
+            .args(arguments)
+            .env("SEMAPHORE_CLAIM_ID", self.id.as_str())
+            .env("SEMAPHORE_FENCES", fences)
+            .spawn();
+        started.map_err(|error| {
+            let program = program.display();
+            match error.kind() {
+                ErrorKind::NotFound => {
+                    Failure::new(exit::NOT_FOUND, format!("{program}: command not found"))
+                }
+                _ => Failure::new(exit::NOT_EXECUTABLE, format!("{program}: {error}")),
+            }
+        })
+    }
+
+    /// Handles events until the child has ended.
+    fn attend_child(&mut self, child: &mut Child, holding: &mut Holding) {
+        loop {
+            let timeout =
+                holding.kill_at.map_or(IDLE, |at| at.saturating_duration_since(Instant::now()));
+            match self.next_event(timeout) {
+                Some(Event::ChildEnded) => return,
+                Some(Event::Signal(signal)) => self.pass_on(signal, child),
+                Some(Event::Lease(event)) => self.handle_lease(event, child, holding),
+                Some(Event::Acquire(_) | Event::Release(_)) => {}
+                None if holding.kill_at.is_some() => {
+                    holding.kill_at = None;
+                    self.reporter.warn("the command did not end; killing it");
+                    if let Err(error) = child.kill() {
+                        self.reporter.warn(&format!("cannot kill the command: {error}"));
+                    }
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn pass_on(&mut self, signal: Signal, child: &Child) {
+        if !signal.user_defined {
+            self.told_to_end = true;
+        }
+        if signal.reached_child {
+            return;
+        }
+        if let Err(error) = unix::send_signal(child, signal.number) {
+            let name = unix::name_of_signal(signal.number);
+            self.reporter.warn(&format!("cannot pass {name} on to the command: {error}"));
+        }
+    }
+
+    fn handle_lease(&mut self, event: LeaseEvent, child: &Child, holding: &mut Holding) {
+        let terminate = self.options.on_lost == OnLost::Terminate;
+        match event {
+            LeaseEvent::Trouble(why) => {
+                self.reporter.warn(&format!("the lease could not be renewed: {why}; trying again"));
+            }
+            LeaseEvent::Renewed if holding.loss.is_some() => {
+                self.reporter.note("the lease is alive after all");
+                // A child that was asked to end ends for it, also if it would not have had to.
+                if !terminate {
+                    holding.loss = None;
+                }
+            }
+            LeaseEvent::Renewed => self.reporter.note("the lease is renewed again"),
+            LeaseEvent::Lost(loss) => {
+                let next = if terminate { "stopping the command" } else { "the command runs on" };
+                self.reporter.warn(&format!(
+                    "the lease is lost, others may get its permits; {next}: {}",
+                    loss.why
+                ));
+                if terminate && holding.loss.is_none() {
+                    holding.kill_at = Some(Instant::now() + KILL_AFTER);
+                    if let Err(error) = unix::ask_to_end(child) {
+                        self.reporter.warn(&format!("cannot stop the command: {error}"));
+                    }
+                }
+                holding.loss = Some(loss);
+            }
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Tests of the options of `run`.
+
+use super::*;
+use crate::{cli::Invocation, client::args::parse_run};
+
+fn environment(variables: &'static [(&'static str, &'static str)]) -> Environment {
+    let variable = |name: &str| {
+        variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+    };
+    Environment { variable: Box::new(variable), process: "me@here:7".to_owned() }
+}
+
+fn read(
+    line: &str,
+    variables: &'static [(&'static str, &'static str)],
+) -> Result<RunOptions, Failure> {
+    let words: Vec<_> = line.split_whitespace().map(OsString::from).collect();
+    match parse_run(&words)? {
+        Invocation::Do { options, rest } => {
+            RunOptions::new(&options, rest, &environment(variables))
+        }
+        _ => panic!("{line}"),
+    }
+}
+
+#[test]
+fn the_one_line_in_a_pipeline() {
+    let options = read("lic -- vsim -do run.do", &[]).unwrap();
+    let permits: Vec<_> = options.permits.iter().map(|(n, w)| (n.to_string(), w)).collect();
+    assert_eq!(permits, [("lic".to_owned(), 1)]);
+    assert_eq!(options.command, ["vsim", "-do", "run.do"]);
+    assert_eq!(options.holder.unwrap().as_str(), "me@here:7");
+    assert_eq!(options.service.base(), "http://127.0.0.1:7420");
+    assert_eq!(options.unreachable_timeout, Duration::from_secs(300));
+    assert_eq!(options.on_lost, OnLost::Warn);
+    assert!(options.queue && options.outer_claim.is_none() && options.ttl.is_none());
+}
+
+#[test]
+fn every_option_is_understood() {
+    let options = read(
+        "-p b=2 --permits=a --wait-timeout 2h --ttl 90 --priority -5 --holder me --label k=v=w \
+         --no-queue --on-lost=terminate --url https://x/sem/ --unreachable-timeout 1s --quiet -- c",
+        &[("SEMAPHORE_URL", "http://other"), ("SEMAPHORE_CLAIM_ID", "outer")],
+    )
+    .unwrap();
+    let permits: Vec<_> = options.permits.iter().map(|(n, w)| (n.to_string(), w)).collect();
+    assert_eq!(permits, [("a".to_owned(), 1), ("b".to_owned(), 2)]);
+    assert_eq!(options.wait_timeout, Some(Duration::from_secs(7_200)));
+    assert_eq!(options.ttl, Some(Duration::from_secs(90)));
+    assert_eq!(options.priority.unwrap().value(), -5);
+    assert_eq!(options.labels.iter().collect::<Vec<_>>(), [("k", "v=w")]);
+    assert_eq!(options.service.base(), "https://x/sem");
+    assert_eq!(options.outer_claim.as_deref(), Some("outer"));
+    assert_eq!(options.on_lost, OnLost::Terminate);
+    assert!(!options.queue && options.quiet);
+}
+
+#[test]
+fn the_holder_is_the_job_where_there_is_one() {
+    let holder = |variables| read("a -- c", variables).unwrap().holder.unwrap().to_string();
+    assert_eq!(holder(&[("CI_JOB_URL", "https://gitlab/j/1")]), "https://gitlab/j/1");
+    assert_eq!(holder(&[("BUILD_URL", "https://jenkins/1/")]), "https://jenkins/1/");
+    let github = &[
+        ("GITHUB_SERVER_URL", "https://github.com"),
+        ("GITHUB_REPOSITORY", "o/r"),
+        ("GITHUB_RUN_ID", "5"),
+    ];
+    assert_eq!(holder(github), "https://github.com/o/r/actions/runs/5");
+    assert_eq!(holder(&github[..2]), "me@here:7");
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    for (line, expected) in [
+        ("-- c", "name a semaphore"),
+        ("a", "no command to run"),
+        ("a --", "no command to run"),
+        ("a a -- c", "different semaphores"),
+        ("a/b -- c", "the name of a semaphore must be"),
+        ("-p a=x -- c", "must be a whole number"),
+        ("a --ttl 5x -- c", "--ttl must be a number of seconds"),
+        ("a --ttl 0 -- c", "--ttl must be at least 1s"),
+        ("a --label x -- c", "KEY=VALUE"),
+        ("a --priority 101 -- c", "--priority must be"),
+        ("a --on-lost kill -- c", "warn or terminate"),
+        ("a --url ftp://x -- c", "--url must be"),
+    ] {
+        let failure = read(line, &[]).unwrap_err();
+        assert!(failure.message.contains(expected), "{line}: {}", failure.message);
+        assert_eq!(failure.exit, exit::USAGE, "{line}");
+    }
+    let failure = read("a -- c", &[("SEMAPHORE_URL", "x")]).unwrap_err();
+    assert_eq!(failure.exit, exit::CONFIGURATION);
+    let failure = read("a -- c", &[("SEMAPHORE_TOKEN", "a b")]).unwrap_err();
+    assert_eq!(failure.exit, exit::CONFIGURATION);
+    let failure = read("a --token-file /does/not/exist -- c", &[]).unwrap_err();
+    assert_eq!(failure.exit, exit::CONFIGURATION);
+}

@@ -1,0 +1,221 @@
+//! What the service says, as far as the client needs it.
+//!
+//! Lenient: unknown members are ignored and every member may be missing, so that client and service may
+//! differ in version. Where the client cannot go on without one, the reader of the reply says so.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::Deserialize;
+
+use super::{Failure, http::Answer};
+use crate::{cli::exit, model::EndReason};
+
+/// A claim, in the states that an acquire or a renew may find it in.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(super) struct ClaimReply {
+    /// `waiting`, `offered`, `held` or `ended`.
+    pub(super) state: String,
+    /// Place in the queue, from 1.
+    pub(super) position: Option<u64>,
+    /// How long it stays in the queue without a request.
+    pub(super) queue_ttl_seconds: Option<f64>,
+    /// The fencing tokens by semaphore.
+    pub(super) fences: BTreeMap<String, u64>,
+    /// The lease.
+    pub(super) ttl_seconds: Option<f64>,
+    /// When to renew.
+    pub(super) renew_after_seconds: Option<f64>,
+}
+
+/// A claim that is held.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Grant {
+    /// The fencing tokens by semaphore.
+    pub(super) fences: BTreeMap<String, u64>,
+    /// The lease between two renewals.
+    pub(super) lease: Lease,
+    /// How long the request took that got it.
+    pub(super) took: Duration,
+}
+
+/// How long a lease lives and when to renew it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Lease {
+    /// How long it lives after a renewal.
+    pub(super) ttl: Duration,
+    /// How long after a renewal the next one is due; less than `ttl`.
+    pub(super) renew_after: Duration,
+}
+
+/// The lease that is assumed where the service names none: its default.
+const TTL_DEFAULT: Duration = crate::model::bounds::TTL_DEFAULT;
+/// No renewals faster than this, whatever the service says.
+const RENEW_AFTER_MIN: Duration = Duration::from_millis(200);
+
+impl Default for Lease {
+    fn default() -> Lease {
+        Lease { ttl: TTL_DEFAULT, renew_after: TTL_DEFAULT / 3 }
+    }
+}
+
+impl ClaimReply {
+    /// The claim in an answer, if there is one.
+    pub(super) fn read(answer: &Answer) -> Option<ClaimReply> {
+        let reply: ClaimReply = serde_json::from_slice(&answer.body).ok()?;
+        (!reply.state.is_empty()).then_some(reply)
+    }
+
+    /// The lease that it speaks of.
+    pub(super) fn lease(&self) -> Lease {
+        let ttl = seconds(self.ttl_seconds).unwrap_or(TTL_DEFAULT);
+        let renew_after = seconds(self.renew_after_seconds).unwrap_or(ttl / 3);
+        Lease { ttl, renew_after: renew_after.min(ttl.mul_f64(0.8)).max(RENEW_AFTER_MIN) }
+    }
+
+    /// How long the claim stays in the queue without a request.
+    pub(super) fn queue_ttl(&self) -> Option<Duration> {
+        seconds(self.queue_ttl_seconds)
+    }
+}
+
+fn seconds(number: Option<f64>) -> Option<Duration> {
+    Duration::try_from_secs_f64(number?).ok().filter(|duration| !duration.is_zero())
+}
+
+/// An error, as RFC 9457 has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct Problem {
+    /// The stable code.
+    pub(super) code: String,
+    /// What to do about it, for people.
+    pub(super) detail: String,
+    /// A short name, where there is no detail.
+    title: String,
+    /// Why a claim ended.
+    pub(super) reason: String,
+    /// What the admin said who ended it.
+    note: String,
+}
+
+impl Problem {
+    /// The problem in an answer; empty where it has none, such as an answer of a proxy.
+    pub(super) fn read(answer: &Answer) -> Problem {
+        serde_json::from_slice(&answer.body).unwrap_or_default()
+    }
+
+    /// One line: the detail, the code and the status, as far as they are known.
+    pub(super) fn describe(&self, answer: &Answer) -> String {
+        let said = match (self.detail.is_empty(), self.title.is_empty()) {
+            (false, _) => self.detail.as_str(),
+            (true, false) => self.title.as_str(),
+            (true, true) => "the answer does not say why",
+        };
+        let status = answer.status;
+        match (&answer.location, self.code.is_empty()) {
+            (Some(location), _) if (300..400).contains(&status) => {
+                format!("it redirects to {location}; is the URL right? (HTTP {status})")
+            }
+            (_, true) => format!("{said} (HTTP {status})"),
+            (_, false) => format!("{said} ({}, HTTP {status})", self.code),
+        }
+    }
+
+    /// Why the claim ended.
+    pub(super) fn end_reason(&self) -> Option<EndReason> {
+        EndReason::from_text(&self.reason)
+    }
+
+    /// Why the claim ended, in words.
+    pub(super) fn describe_end(&self) -> String {
+        let words = match self.end_reason() {
+            Some(EndReason::Released) => "it was released",
+            Some(EndReason::Cancelled) => "it was cancelled",
+            Some(EndReason::Expired) => "its lease expired",
+            Some(EndReason::WaitTimeout) => "the permits were not free within its wait timeout",
+            Some(EndReason::Abandoned) => "the service did not hear of it for too long",
+            Some(EndReason::Unsatisfiable) => "the capacity was lowered below what it asks for",
+            Some(EndReason::Revoked) => "an admin revoked it",
+            Some(EndReason::CallbackFailed) | None if self.reason.is_empty() => "it ended",
+            Some(EndReason::CallbackFailed) | None => self.reason.as_str(),
+        };
+        if self.note.is_empty() { words.to_owned() } else { format!("{words}: {}", self.note) }
+    }
+
+    /// What the end of a claim that waits means for `run`.
+    pub(super) fn end_failure(&self) -> Failure {
+        let exit = match self.end_reason() {
+            Some(EndReason::Revoked) => exit::REVOKED,
+            Some(EndReason::Unsatisfiable) => exit::REFUSED,
+            Some(
+                EndReason::WaitTimeout
+                | EndReason::Cancelled
+                | EndReason::Abandoned
+                | EndReason::Expired,
+            ) => exit::NO_PERMIT,
+            Some(EndReason::Released | EndReason::CallbackFailed) | None => exit::INTERNAL,
+        };
+        Failure::new(exit, format!("no permit: {}", self.describe_end()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, body: &str) -> Answer {
+        Answer { status, body: body.into(), ..Answer::default() }
+    }
+
+    #[test]
+    fn unknown_and_missing_members_do_no_harm() {
+        let held = answer(200, r#"{"state":"held","fences":{"a":7},"new":{"x":1}}"#);
+        let reply = ClaimReply::read(&held).unwrap();
+        assert_eq!(reply.fences["a"], 7);
+        assert_eq!(reply.lease(), Lease::default());
+        for body in ["", "<html>", "[]", "{}", r#"{"state":5}"#] {
+            assert_eq!(ClaimReply::read(&answer(200, body)), None, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_lease_is_renewed_before_it_ends() {
+        for (ttl, after, expected) in [(300.0, 100.0, 100.0), (10.0, 60.0, 8.0), (1.0, 0.0, 0.333)]
+        {
+            let reply = ClaimReply {
+                ttl_seconds: Some(ttl),
+                renew_after_seconds: Some(after),
+                ..ClaimReply::default()
+            };
+            let renew_after = reply.lease().renew_after.as_secs_f64();
+            assert!((renew_after - expected).abs() < 0.001, "{renew_after}");
+        }
+    }
+
+    #[test]
+    fn problems_are_told_with_what_is_known() {
+        let full = answer(404, r#"{"code":"unknown-semaphore","detail":"no semaphore x"}"#);
+        let told = Problem::read(&full).describe(&full);
+        assert_eq!(told, "no semaphore x (unknown-semaphore, HTTP 404)");
+        let bare = answer(404, "<html>");
+        assert_eq!(Problem::read(&bare).describe(&bare), "the answer does not say why (HTTP 404)");
+        let moved = Answer { location: Some("https://h/".into()), ..answer(308, "") };
+        assert!(Problem::read(&moved).describe(&moved).contains("redirects to https://h/"));
+    }
+
+    #[test]
+    fn ends_have_their_exit_codes() {
+        for (reason, exit) in [
+            ("wait_timeout", exit::NO_PERMIT),
+            ("revoked", exit::REVOKED),
+            ("unsatisfiable", exit::REFUSED),
+            ("something_new", exit::INTERNAL),
+        ] {
+            let ended = answer(410, &format!(r#"{{"reason":"{reason}","note":"because"}}"#));
+            let failure = Problem::read(&ended).end_failure();
+            assert_eq!(failure.exit, exit, "{reason}");
+            assert!(failure.message.ends_with(": because"), "{}", failure.message);
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! `semaphorectl run`: wait, hold, release. The main thread, which decides everything.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::{
+    Failure,
+    acquire::{AcquireEnd, AcquireEvent},
+    event::{self, EVENTS_MAX, Event},
+    http::Connection,
+    options::RunOptions,
+    progress::Reporter,
+    release::{self, RELEASE_TIME_MAX, ReleaseEnd},
+    unix,
+    wait::WaitEnd,
+};
+use crate::{
+    cli::exit,
+    model::{ClaimId, Permits},
+};
+
+/// How long a PUT that was under way at the order to stop may take to come to its end, after the service
+/// said that it does not know the claim.
+const LAST_PUT_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// What is known of the last PUT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LastPut {
+    /// The acquire thread runs, so there may be one on its way.
+    UnderWay,
+    /// The acquire thread has ended, and there will be no other.
+    Over {
+        /// Whether the service may have the claim.
+        may_exist: bool,
+    },
+}
+
+impl From<&AcquireEnd> for LastPut {
+    fn from(end: &AcquireEnd) -> LastPut {
+        let may_exist = !matches!(end, AcquireEnd::Failed { may_exist: false, .. });
+        LastPut::Over { may_exist }
+    }
+}
+
+/// One run of `run`.
+pub(super) struct Session<'a> {
+    pub(super) options: &'a RunOptions,
+    pub(super) id: ClaimId,
+    pub(super) connection: Connection,
+    pub(super) sender: Sender<Event>,
+    pub(super) events: Receiver<Event>,
+    pub(super) reporter: Reporter,
+    /// Whether a PUT may have reached the service: if not, there is nothing to release.
+    pub(super) may_have_arrived: Arc<AtomicBool>,
+    /// What is known of the last PUT.
+    pub(super) last_put: LastPut,
+    /// Whether a signal told this process to end. The next one cuts the release short.
+    pub(super) told_to_end: bool,
+}
+
+/// Waits for the permits, runs the command, gives the permits back; returns the exit code.
+///
+/// # Errors
+/// When the command was not run. The permits are given back, or the release was tried, also then.
+pub(super) fn run(options: &RunOptions) -> Result<u8, Failure> {
+    let (sender, events) = crossbeam_channel::bounded(EVENTS_MAX);
+    unix::watch_signals(&sender)?;
+    let id = ClaimId::new(&uuid::Uuid::now_v7().to_string())
+        .map_err(|error| Failure::new(exit::INTERNAL, format!("the claim id must be {error}")))?;
+    let mut session = Session {
+        options,
+        id,
+        connection: Connection::new(&options.service),
+        sender,
+        events,
+        reporter: Reporter::new(options.quiet),
+        may_have_arrived: Arc::new(AtomicBool::new(false)),
+        last_put: LastPut::UnderWay,
+        told_to_end: false,
+    };
+    session.warn_of_dangers();
+    match session.wait_for_permits()? {
+        WaitEnd::Held { grant, received } => session.hold(&grant, received),
+        WaitEnd::Cancelled { signal } => {
+            let name = unix::name_of_signal(signal);
+            session.reporter.note(&format!("{name}: leaving the queue"));
+            session.release(RELEASE_TIME_MAX)?;
+            Ok(exit::by_signal(signal))
+        }
+        WaitEnd::Failed { failure, may_exist } => {
+            session.reporter.clear_status();
+            if may_exist {
+                // A service that was out of reach gets one more try, not another half minute.
+                let unreachable = failure.exit == exit::UNREACHABLE;
+                let time = if unreachable { Duration::ZERO } else { RELEASE_TIME_MAX };
+                session.release(time)?;
+            }
+            Err(failure)
+        }
+    }
+}
+
+impl Session<'_> {
+    fn warn_of_dangers(&mut self) {
+        if let Some(outer) = &self.options.outer_claim {
+            self.reporter.warn(&format!(
+                "a run inside a run: claim {outer} is held around this one. Two jobs that each hold \
+                 what the other waits for wait for ever; one claim for both does not: -p A=1 -p B=1"
+            ));
+        }
+        if self.options.service.exposes_token() {
+            self.reporter.warn(&format!(
+                "the token goes to {} unencrypted; use https",
+                self.options.service.base()
+            ));
+        }
+    }
+
+    /// The next event, or none when `timeout` is over.
+    pub(super) fn next_event(&self, timeout: Duration) -> Option<Event> {
+        // It is never closed: this session has a sender of its own.
+        self.events.recv_timeout(timeout).ok()
+    }
+
+    /// Gives the claim back and says so if that fails. A signal cuts it short, if it is the second that
+    /// told this process to end.
+    ///
+    /// # Errors
+    /// When the system gives no more threads.
+    pub(super) fn release(&mut self, time_max: Duration) -> Result<(), Failure> {
+        self.reporter.clear_status();
+        let put_was_under_way = self.last_put == LastPut::UnderWay;
+        let mut end = self.release_once(time_max)?;
+        // The PUT may arrive after the DELETE, and make the claim that the DELETE did not find.
+        if end == Some(ReleaseEnd::Unknown) && put_was_under_way && self.last_put_made_claim() {
+            end = self.release_once(time_max)?;
+        }
+        match end {
+            Some(ReleaseEnd::Gone | ReleaseEnd::Unknown) => {}
+            Some(ReleaseEnd::Failed { unreachable: true, .. })
+                if !self.may_have_arrived.load(Ordering::Relaxed) => {}
+            Some(ReleaseEnd::Failed { why, .. }) => self.reporter.warn(&format!(
+                "claim {} could not be released and ends by itself when its time is over: {why}",
+                self.id
+            )),
+            None => self.reporter.warn(&format!(
+                "claim {} may not be released; it ends by itself when its time is over",
+                self.id
+            )),
+        }
+        Ok(())
+    }
+
+    /// One row of tries; `None` when a signal cut it short.
+    fn release_once(&mut self, time_max: Duration) -> Result<Option<ReleaseEnd>, Failure> {
+        let (connection, id) = (self.connection.clone(), self.id.clone());
+        let may_exist = self.may_have_arrived.load(Ordering::Relaxed);
+        let time_max = if may_exist { time_max } else { Duration::ZERO };
+        event::spawn("release", &self.sender, move |events| {
+            let end = release::release(&connection, &id, time_max);
+            let _ = events.send(Event::Release(end));
+        })?;
+        loop {
+            match self.events.recv() {
+                Ok(Event::Release(end)) => return Ok(Some(end)),
+                Ok(Event::Signal(signal)) if !signal.user_defined => {
+                    if self.told_to_end {
+                        return Ok(None);
+                    }
+                    self.told_to_end = true;
+                    let name = unix::name_of_signal(signal.number);
+                    self.reporter
+                        .note(&format!("{name}: giving the permits back; again to give up"));
+                }
+                Ok(Event::Acquire(AcquireEvent::Done(end))) => self.last_put = (&end).into(),
+                Ok(_) => {}
+                Err(_) => return Ok(None),
+            }
+        }
+    }
+
+    /// Waits for the end of the acquire thread, whose PUT was under way at the order to stop; returns
+    /// whether the service may have the claim after all.
+    fn last_put_made_claim(&mut self) -> bool {
+        let deadline = Instant::now() + LAST_PUT_TIME_MAX;
+        loop {
+            if let LastPut::Over { may_exist } = self.last_put {
+                return may_exist;
+            }
+            match self.next_event(deadline.saturating_duration_since(Instant::now())) {
+                Some(Event::Acquire(AcquireEvent::Done(end))) => self.last_put = (&end).into(),
+                Some(Event::Signal(signal)) if !signal.user_defined => return true,
+                Some(_) => {}
+                None => return true,
+            }
+        }
+    }
+}
+
+/// The permits in words: `1 permit of a and 2 of b`.
+pub(super) fn describe(permits: &Permits) -> String {
+    let parts = permits.iter().enumerate().map(|(at, (name, weight))| match (at, weight) {
+        (0, 1) => format!("1 permit of {name}"),
+        (0, _) => format!("{weight} permits of {name}"),
+        _ => format!("{weight} of {name}"),
+    });
+    parts.collect::<Vec<_>>().join(" and ")
+}

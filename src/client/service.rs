@@ -1,0 +1,122 @@
+//! Where the service is, and the token by which it knows us.
+
+use std::fmt;
+
+use ureq::http::Uri;
+
+use crate::model::Invalid;
+
+/// Where the service is when nothing is said: on this machine.
+const URL_DEFAULT: &str = "http://127.0.0.1:7420";
+
+/// The address of the service, checked, with the token. The token does not show in its debug form.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct ServiceAddress {
+    base: String,
+    token: Option<String>,
+    secure: bool,
+    loopback: bool,
+}
+
+impl ServiceAddress {
+    /// Checks `url`: http or https, a host, perhaps a port and a path below which the service is.
+    ///
+    /// # Errors
+    /// Any other form; also a user name in it, which would end up in logs.
+    pub(super) fn new(url: &str, token: Option<String>) -> Result<ServiceAddress, Invalid> {
+        let invalid =
+            || Invalid::new("a URL such as https://semaphores.example or http://host:7420/base");
+        let uri: Uri = url.parse().map_err(|_| invalid())?;
+        let secure = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            _ => return Err(invalid()),
+        };
+        let authority = uri.authority().ok_or_else(invalid)?;
+        if uri.query().is_some() || url.contains('#') || authority.as_str().contains('@') {
+            return Err(invalid());
+        }
+        // A port that is no number is in the text, and nowhere else.
+        let port_is_wrong = authority.as_str() != authority.host() && uri.port_u16().is_none();
+        if authority.host().is_empty() || port_is_wrong {
+            return Err(invalid());
+        }
+        let scheme = if secure { "https" } else { "http" };
+        let base = format!("{scheme}://{authority}{}", uri.path().trim_end_matches('/'));
+        let loopback = matches!(authority.host(), "localhost" | "[::1]")
+            || authority.host().starts_with("127.");
+        Ok(ServiceAddress { base, token, secure, loopback })
+    }
+
+    /// The service on this machine, at its default port.
+    pub(super) fn local(token: Option<String>) -> ServiceAddress {
+        ServiceAddress { base: URL_DEFAULT.to_owned(), token, secure: false, loopback: true }
+    }
+
+    /// The URL to which paths such as `/api/v1` are appended.
+    pub(super) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// The token, for the `Authorization` header.
+    pub(super) fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
+    /// Whether it is this machine, where no proxy is in between.
+    pub(super) fn is_loopback(&self) -> bool {
+        self.loopback
+    }
+
+    /// Whether the token would cross a network where others can read it.
+    pub(super) fn exposes_token(&self) -> bool {
+        self.token.is_some() && !self.secure && !self.loopback
+    }
+}
+
+impl fmt::Debug for ServiceAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceAddress").field("base", &self.base).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_checked_and_brought_to_one_form() {
+        for (url, base) in [
+            ("http://h", "http://h"),
+            ("https://h:8443/", "https://h:8443"),
+            ("https://h/a/b//", "https://h/a/b"),
+            ("HTTP://127.0.0.1:7420", "http://127.0.0.1:7420"),
+            ("http://[::1]:7420", "http://[::1]:7420"),
+        ] {
+            assert_eq!(ServiceAddress::new(url, None).unwrap().base(), base, "{url}");
+        }
+        for url in [
+            "",
+            "h",
+            "h:7420",
+            "ftp://h",
+            "http://",
+            "http://u:p@h",
+            "http://h?q",
+            "http://h:99999",
+        ] {
+            assert!(ServiceAddress::new(url, None).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_not_shown_and_its_exposure_is_known() {
+        let token = || Some("secret".to_owned());
+        let address = ServiceAddress::new("http://h", token()).unwrap();
+        assert!(!format!("{address:?}").contains("secret"));
+        assert!(address.exposes_token());
+        assert!(!ServiceAddress::new("https://h", token()).unwrap().exposes_token());
+        assert!(!ServiceAddress::new("http://127.0.0.1", token()).unwrap().exposes_token());
+        assert!(!ServiceAddress::new("http://h", None).unwrap().exposes_token());
+    }
+}

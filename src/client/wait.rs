@@ -1,0 +1,149 @@
+//! The wait: until the permits are there, or there will be none, or a signal says to stop.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Failure,
+    acquire::{Acquire, AcquireEnd, AcquireEvent, request_body},
+    event::{self, Event},
+    progress::{WaitLog, human},
+    replies::Grant,
+    run::{Session, describe},
+    stop::stop_pair,
+};
+
+/// How often the status line is rewritten while nothing happens.
+const TICK: Duration = Duration::from_secs(1);
+/// A wait that was shorter than this is not worth a word.
+const WAIT_WORTH_TELLING: Duration = Duration::from_secs(2);
+
+/// How a wait ended.
+#[derive(Debug)]
+pub(super) enum WaitEnd {
+    /// The permits are there.
+    Held {
+        /// The grant.
+        grant: Grant,
+        /// When the answer came.
+        received: Instant,
+    },
+    /// There will be none.
+    Failed {
+        /// Why.
+        failure: Failure,
+        /// Whether the service may have the claim, which is then to be released.
+        may_exist: bool,
+    },
+    /// A signal came. The claim is to be released; a PUT may be under way.
+    Cancelled {
+        /// Its number.
+        signal: i32,
+    },
+}
+
+/// What is known of the wait, for the lines about it.
+struct Waiting {
+    begun: Instant,
+    position: Option<u64>,
+    trouble: Option<String>,
+    log: WaitLog,
+    what: String,
+}
+
+impl Session<'_> {
+    /// Starts the acquire and waits for its end.
+    ///
+    /// # Errors
+    /// When the system gives no more threads.
+    pub(super) fn wait_for_permits(&mut self) -> Result<WaitEnd, Failure> {
+        let acquire = Acquire {
+            connection: self.connection.clone(),
+            id: self.id.clone(),
+            body: request_body(self.options)?,
+            queue: self.options.queue,
+            wait_timeout: self.options.wait_timeout,
+            unreachable_timeout: self.options.unreachable_timeout,
+            may_have_arrived: Arc::clone(&self.may_have_arrived),
+        };
+        // Dropped at the end of this function, which is the order to stop.
+        let (_handle, stop) = stop_pair();
+        event::spawn("acquire", &self.sender, move |events| acquire.run(&stop, &events))?;
+        let mut waiting = Waiting {
+            begun: Instant::now(),
+            position: None,
+            trouble: None,
+            log: WaitLog::default(),
+            what: describe(&self.options.permits),
+        };
+        loop {
+            match self.next_event(TICK) {
+                Some(Event::Signal(signal)) if !signal.user_defined => {
+                    self.told_to_end = true;
+                    return Ok(WaitEnd::Cancelled { signal: signal.number });
+                }
+                Some(Event::Acquire(AcquireEvent::Done(end))) => {
+                    self.last_put = (&end).into();
+                    return Ok(self.end_of_wait(end, &waiting));
+                }
+                Some(Event::Acquire(AcquireEvent::Place(position))) => {
+                    if waiting.trouble.take().is_some() {
+                        self.reporter.note("the service answers again");
+                    }
+                    waiting.position = position;
+                }
+                Some(Event::Acquire(AcquireEvent::Trouble(why))) => {
+                    self.tell_trouble(why, &mut waiting);
+                }
+                _ => {}
+            }
+            self.tell_wait(&mut waiting);
+        }
+    }
+
+    fn end_of_wait(&mut self, end: AcquireEnd, waiting: &Waiting) -> WaitEnd {
+        let received = Instant::now();
+        self.reporter.clear_status();
+        match end {
+            AcquireEnd::Held(grant) => {
+                let waited = waiting.begun.elapsed();
+                let what = &waiting.what;
+                self.reporter.note(&if waited < WAIT_WORTH_TELLING {
+                    format!("got {what}")
+                } else {
+                    format!("got {what} after {}", human(waited))
+                });
+                WaitEnd::Held { grant, received }
+            }
+            AcquireEnd::Failed { failure, may_exist } => WaitEnd::Failed { failure, may_exist },
+            // Only this thread orders it to stop, and it has not.
+            AcquireEnd::Stopped => WaitEnd::Failed {
+                failure: Failure::new(crate::cli::exit::INTERNAL, "the acquire stopped by itself"),
+                may_exist: true,
+            },
+        }
+    }
+
+    /// Trouble is told when it starts and when it becomes another one, not at every try.
+    fn tell_trouble(&mut self, why: String, waiting: &mut Waiting) {
+        if waiting.trouble.as_ref() != Some(&why) {
+            self.reporter.warn(&format!("{why}; trying again"));
+            waiting.trouble = Some(why);
+        }
+    }
+
+    fn tell_wait(&mut self, waiting: &mut Waiting) {
+        let waited = waiting.begun.elapsed();
+        let place = waiting.position.map(|n| format!(", position {n}")).unwrap_or_default();
+        let text = format!("waiting for {}{place}, {}", waiting.what, human(waited));
+        if self.reporter.is_terminal() {
+            if waited >= TICK {
+                self.reporter.status(&text);
+            }
+        } else if waiting.log.is_due(waited, waiting.position) {
+            self.reporter.note(&text);
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! A request that blocks on a claim.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Attempted, Refusal, Shared,
+    core::{Command, Error, Outcome},
+    gate::{Gate, Slot},
+    state::State,
+};
+use crate::model::{ClaimId, ClaimState, Sequence};
+
+/// What the request asked for.
+#[derive(Clone, Debug)]
+pub(super) enum Asked {
+    Acquire { id: ClaimId },
+    Renew { id: ClaimId, ttl: Option<Duration> },
+}
+
+/// A request that blocks on a waiting claim, which counts as present as long as this lives. Dropped
+/// without [`BlockedClaim::wait`], it counts as answered.
+pub struct BlockedClaim {
+    shared: Arc<Shared>,
+    asked: Asked,
+    sequence: Sequence,
+    gate: Arc<Gate>,
+    deadline: Instant,
+    /// Whether the claim knows that the request is over.
+    left: bool,
+    _slot: Slot,
+}
+
+impl BlockedClaim {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        asked: Asked,
+        sequence: Sequence,
+        gate: Arc<Gate>,
+        deadline: Instant,
+        slot: Slot,
+    ) -> BlockedClaim {
+        BlockedClaim { shared, asked, sequence, gate, deadline, left: false, _slot: slot }
+    }
+
+    /// Blocks until the claim does not wait any more, the wait is over, or the service stops.
+    ///
+    /// # Errors
+    /// [`Error::ClaimEnded`] when it ended, [`Refusal::Stopping`] when the service stops.
+    pub fn wait(mut self) -> Attempted {
+        loop {
+            let seen = self.gate.changes();
+            if let Some(attempted) = self.look() {
+                return attempted;
+            }
+            self.gate.wait(seen, self.deadline);
+        }
+    }
+
+    /// The answer, if there is one by now.
+    fn look(&mut self) -> Option<Attempted> {
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.state.lock();
+        let claim_state = match state.core.claim_by_sequence(self.sequence) {
+            Some(view) => view.claim.state.clone(),
+            None => return Some(Err(self.ended(&state))),
+        };
+        let outcome = match claim_state {
+            ClaimState::Held { .. } => Outcome::Granted(self.sequence),
+            ClaimState::Offered { .. } => return Some(self.offered(&shared, &mut state)),
+            _ if state.is_stopping() => return Some(Err(Refusal::Stopping)),
+            _ if Instant::now() < self.deadline => return None,
+            _ => Outcome::Waiting { sequence: self.sequence, blocked: false },
+        };
+        self.leave(&mut state);
+        Some(shared.status(&state, outcome))
+    }
+
+    /// Only a claim with a callback is offered while a request blocks on it: a renew confirms it, and
+    /// an acquire does not.
+    fn offered(&self, shared: &Shared, state: &mut State) -> Attempted {
+        let outcome = match &self.asked {
+            Asked::Acquire { .. } => Ok(Outcome::Offered(self.sequence)),
+            Asked::Renew { id, ttl } => {
+                shared.apply(state, Command::Renew { id: id.clone(), ttl: *ttl, blocks: false })
+            }
+        };
+        match outcome {
+            Ok(outcome) => shared.status(state, outcome),
+            Err(error) => Err(state.refusal(error)),
+        }
+    }
+
+    fn ended(&self, state: &State) -> Refusal {
+        let (Asked::Acquire { id } | Asked::Renew { id, .. }) = &self.asked;
+        let id = id.clone();
+        match state.core.ended(&id) {
+            Some((reason, ended_at)) => state.refusal(Error::ClaimEnded { id, reason, ended_at }),
+            None => state.refusal(Error::UnknownClaim(id)),
+        }
+    }
+
+    /// The request does not block any more.
+    fn leave(&mut self, state: &mut State) {
+        if std::mem::replace(&mut self.left, true) {
+            return;
+        }
+        let command = Command::Unblock { sequence: self.sequence, closed: false };
+        if let Err(error) = self.shared.apply(state, command) {
+            log::error!("leaving a claim was refused: {error}");
+        }
+        state.leave_gate(self.sequence);
+    }
+}
+
+impl Drop for BlockedClaim {
+    fn drop(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.state.lock();
+        self.leave(&mut state);
+    }
+}

@@ -1,0 +1,196 @@
+//! The calls of a claim's holder, and of the admin who ends it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    BlockedClaim, Service, Shared,
+    blocked::Asked,
+    core::{ClaimView, Command, Core, Error, Now, Outcome, Presence},
+    state::State,
+};
+use crate::model::{Claim, ClaimId, ClaimRequest, Note, Revision, Sequence, WallTime};
+
+/// A live claim as a reply shows it.
+#[derive(Clone, Debug)]
+pub struct ClaimStatus {
+    /// The claim.
+    pub claim: Claim,
+    /// When this was true.
+    pub now: Now,
+    /// When it ends if nothing is done: the lease (or `max_hold`, whichever is first), the offer, the place
+    /// in the queue. By the calendar, as it looked then.
+    pub expires_at: Option<WallTime>,
+    /// When `wait_timeout` ends it.
+    pub wait_until: Option<WallTime>,
+    /// Whether its holder is there; of waiting claims only.
+    pub presence: Option<Presence>,
+    /// Its position in each of its semaphores' queues, in the order of their names; empty unless it waits.
+    pub positions: Vec<usize>,
+    /// What the reply rests on: it may be sent when this revision is committed.
+    pub seen: Revision,
+}
+
+/// Why a call was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// By the core, at this revision.
+    Core(Error, Revision),
+    /// New claims are not taken: the disk is nearly full.
+    StorageLow,
+    /// The service is about to stop.
+    Stopping,
+    /// What has ended could not be read.
+    History,
+}
+
+/// What a call came to.
+pub type Attempted = Result<(Outcome, ClaimStatus), Refusal>;
+
+/// What a call that may block came to.
+pub enum Attempt {
+    /// An answer at once.
+    Done(Attempted),
+    /// The claim waits, and the call blocks on it.
+    Blocked(BlockedClaim),
+}
+
+impl Service {
+    /// Acquires, or asks again for what was acquired before; blocks on it for up to `wait` if it has to
+    /// wait.
+    #[must_use]
+    pub fn acquire(&self, id: ClaimId, request: ClaimRequest, wait: Option<Duration>) -> Attempt {
+        let is_new = |state: &State| state.core.claim(&id).is_none();
+        if self.shared.is_storage_low() && is_new(&self.shared.state.lock()) {
+            return Attempt::Done(Err(Refusal::StorageLow));
+        }
+        let again = Asked::Acquire { id: id.clone() };
+        self.attempt(wait, again, |blocks| Command::Acquire { id, request, blocks })
+    }
+
+    /// "I am here": prolongs a lease, confirms an offer, keeps a place in the queue; blocks on it for up
+    /// to `wait` if it has to wait.
+    #[must_use]
+    pub fn renew(&self, id: ClaimId, ttl: Option<Duration>, wait: Option<Duration>) -> Attempt {
+        let again = Asked::Renew { id: id.clone(), ttl };
+        self.attempt(wait, again, |blocks| Command::Renew { id, ttl, blocks })
+    }
+
+    fn attempt(
+        &self,
+        wait: Option<Duration>,
+        asked: Asked,
+        command: impl FnOnce(bool) -> Command,
+    ) -> Attempt {
+        let deadline = wait.map(|wait| Instant::now() + wait);
+        // Where too many block already the claim keeps its place, only the blocking is refused.
+        let slot = deadline.and_then(|_| self.shared.slots.take());
+        let mut state = self.shared.state.lock();
+        if state.is_stopping() {
+            return Attempt::Done(Err(Refusal::Stopping));
+        }
+        let outcome = self.shared.apply(&mut state, command(slot.is_some()));
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => return Attempt::Done(Err(state.refusal(error))),
+        };
+        match (outcome, slot, deadline) {
+            (Outcome::Waiting { sequence, blocked: true }, Some(slot), Some(deadline)) => {
+                let gate = state.enter_gate(sequence);
+                let shared = Arc::clone(&self.shared);
+                Attempt::Blocked(BlockedClaim::new(shared, asked, sequence, gate, deadline, slot))
+            }
+            (outcome, ..) => Attempt::Done(self.shared.status(&state, outcome)),
+        }
+    }
+
+    /// Gives a held claim back, or leaves the queue. Returns what the reply rests on.
+    ///
+    /// # Errors
+    /// When no claim of this id is known.
+    pub fn release(&self, id: ClaimId) -> Result<Revision, Refusal> {
+        let mut state = self.shared.state.lock();
+        match self.shared.apply(&mut state, Command::Release { id }) {
+            Ok(_) => Ok(state.core.revision()),
+            Err(error) => Err(state.refusal(error)),
+        }
+    }
+
+    /// Ends a claim for its holder; returns it as it ended.
+    ///
+    /// # Errors
+    /// When no claim of this id is known, or what has ended cannot be read.
+    pub fn revoke(&self, id: &ClaimId, note: Option<Note>) -> Result<(Claim, Revision), Refusal> {
+        let seen = {
+            let mut state = self.shared.state.lock();
+            let command = Command::Revoke { id: id.clone(), note };
+            if let Err(error) = self.shared.apply(&mut state, command) {
+                return Err(state.refusal(error));
+            }
+            let seen = state.core.revision();
+            if let Some(claim) = state.recently_ended(id) {
+                return Ok(((*claim).clone(), seen));
+            }
+            seen
+        };
+        match self.shared.history.ended_claim(id) {
+            Ok(Some(claim)) => Ok((claim, seen)),
+            Ok(None) => Err(Refusal::Core(Error::UnknownClaim(id.clone()), seen)),
+            Err(error) => Err(unreadable(&error)),
+        }
+    }
+}
+
+/// Logs that the history cannot be read.
+pub(super) fn unreadable(error: &crate::storage::Error) -> Refusal {
+    log::error!("the history cannot be read: {error}");
+    Refusal::History
+}
+
+impl State {
+    pub(super) fn refusal(&self, error: Error) -> Refusal {
+        Refusal::Core(error, self.core.revision())
+    }
+}
+
+impl Shared {
+    /// The claim that a command was about, as a reply shows it.
+    pub(super) fn status(&self, state: &State, outcome: Outcome) -> Attempted {
+        let sequence = match outcome {
+            Outcome::Granted(sequence)
+            | Outcome::Prolonged(sequence)
+            | Outcome::Waiting { sequence, .. }
+            | Outcome::Offered(sequence)
+            | Outcome::Ended(sequence) => sequence,
+            Outcome::EndedBefore | Outcome::Registered | Outcome::Done => Sequence(0),
+        };
+        match state.core.claim_by_sequence(sequence) {
+            Some(view) => Ok((outcome, status(view, self.clock.now(), state.core.revision()))),
+            // The lock was held since the command: a claim that it left alive is there.
+            None => Err(Refusal::Stopping),
+        }
+    }
+}
+
+/// A claim as a reply shows it.
+pub(super) fn status(view: ClaimView<'_>, now: Now, revision: Revision) -> ClaimStatus {
+    let wall_of = |at| Core::wall_of(now, at);
+    let until = view.until.map(wall_of);
+    let expires_at = match (until, view.hold_until) {
+        (Some(until), Some(hold_until)) => Some(until.min(hold_until)),
+        (until, _) => until,
+    };
+    // A position rests on all that happened to others; a held or offered claim rests on itself alone.
+    let seen = if view.positions.is_empty() { view.claim.revision } else { revision };
+    ClaimStatus {
+        claim: view.claim.clone(),
+        now,
+        expires_at,
+        wait_until: view.wait_until.map(wall_of),
+        presence: view.presence,
+        positions: view.positions,
+        seen,
+    }
+}

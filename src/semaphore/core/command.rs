@@ -1,0 +1,185 @@
+//! What the core is told, and what it says to that.
+
+use std::time::Duration;
+
+use crate::model::{
+    ClaimId, ClaimRequest, EndReason, Note, Origin, SemaphoreName, SemaphoreSettings, Sequence,
+    WallTime,
+};
+
+/// A command. One that is refused changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Acquire, or ask again for what was acquired before.
+    Acquire {
+        /// The client's name for the claim.
+        id: ClaimId,
+        /// What it asks for.
+        request: ClaimRequest,
+        /// Whether the request blocks where the claim has to wait.
+        blocks: bool,
+    },
+    /// "I am here."
+    Renew {
+        /// Which claim.
+        id: ClaimId,
+        /// A lease other than the present one.
+        ttl: Option<Duration>,
+        /// Whether the request blocks where the claim has to wait.
+        blocks: bool,
+    },
+    /// The holder gives the claim back, or leaves the queue.
+    Release {
+        /// Which claim.
+        id: ClaimId,
+    },
+    /// An admin ends the claim.
+    Revoke {
+        /// Which claim.
+        id: ClaimId,
+        /// What the admin says.
+        note: Option<Note>,
+    },
+    /// A blocked request is over: it was answered, or its connection was seen closed.
+    Unblock {
+        /// On which claim.
+        sequence: Sequence,
+        /// Whether the connection was closed before there was an answer.
+        closed: bool,
+    },
+    /// Registers a semaphore, or replaces its settings.
+    SetSemaphore {
+        /// Which.
+        name: SemaphoreName,
+        /// All settings, checked.
+        settings: SemaphoreSettings,
+        /// Who declares it.
+        origin: Origin,
+        /// Whether waiting claims may end as unsatisfiable.
+        force: bool,
+    },
+    /// Unregisters a semaphore.
+    RemoveSemaphore {
+        /// Which.
+        name: SemaphoreName,
+        /// Whether its claims may end as revoked.
+        force: bool,
+    },
+    /// Time has passed: ends what is over.
+    Timeout,
+    /// The state was recovered, and all waiting claims are present: grants what that makes grantable.
+    Resume,
+}
+
+/// What a command came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The claim is held, and was not before.
+    Granted(Sequence),
+    /// The claim was held before; its lease is prolonged.
+    Prolonged(Sequence),
+    /// The claim waits. `blocked` tells whether the request counts as blocking on it.
+    Waiting {
+        /// Which claim.
+        sequence: Sequence,
+        /// Whether the request blocks: it asked to, and fewer than the bound do already.
+        blocked: bool,
+    },
+    /// The claim's permits are set aside and this request does not confirm them.
+    Offered(Sequence),
+    /// The claim ended by this command.
+    Ended(Sequence),
+    /// The claim had ended before.
+    EndedBefore,
+    /// The semaphore was registered.
+    Registered,
+    /// Done.
+    Done,
+}
+
+/// Why a command was refused. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// There is no such semaphore.
+    #[error("there is no semaphore {0}")]
+    UnknownSemaphore(SemaphoreName),
+    /// There is no such claim, and none is remembered.
+    #[error("there is no claim {0}")]
+    UnknownClaim(ClaimId),
+    /// The id belongs to another request.
+    #[error("claim {0} was made with another request")]
+    ClaimDiffers(ClaimId),
+    /// The claim is over.
+    #[error("claim {id} has ended")]
+    ClaimEnded {
+        /// Which.
+        id: ClaimId,
+        /// Why.
+        reason: EndReason,
+        /// When.
+        ended_at: WallTime,
+    },
+    /// More permits than the capacity.
+    #[error("{semaphore} has only {capacity} permits")]
+    NeverSatisfiable {
+        /// Of which semaphore.
+        semaphore: SemaphoreName,
+        /// How many were asked for.
+        requested: u32,
+        /// How many there are.
+        capacity: u32,
+    },
+    /// A lease longer than the semaphores allow.
+    #[error("the lease may be at most {ttl_max:?}")]
+    TtlTooLong {
+        /// The one that was asked for.
+        ttl: Duration,
+        /// The longest.
+        ttl_max: Duration,
+    },
+    /// Not free, and the request does not queue.
+    #[error("{semaphore} has only {available} permits available")]
+    NoPermit {
+        /// Where.
+        semaphore: SemaphoreName,
+        /// How many a new claim could have.
+        available: u32,
+    },
+    /// Draining, and the request does not queue.
+    #[error("{0} is draining")]
+    Draining(SemaphoreName),
+    /// Waiting claims would end as unsatisfiable.
+    #[error("{claims} waiting claims would end")]
+    WouldEndClaims {
+        /// Of which semaphore.
+        name: SemaphoreName,
+        /// The capacity that was asked for.
+        capacity: u32,
+        /// How many.
+        claims: usize,
+    },
+    /// Live claims name the semaphore.
+    #[error("{claims} live claims name {name}")]
+    SemaphoreInUse {
+        /// Which.
+        name: SemaphoreName,
+        /// How many.
+        claims: usize,
+    },
+    /// The semaphore's queue has its greatest length.
+    #[error("the queue of {semaphore} is full")]
+    QueueFull {
+        /// Which.
+        semaphore: SemaphoreName,
+        /// The bound.
+        claims_max: usize,
+    },
+    /// A bound of the core is reached.
+    #[error("{bound} = {limit} is reached")]
+    Full {
+        /// The bound's name in [`super::Limits`].
+        bound: &'static str,
+        /// Its value.
+        limit: usize,
+    },
+}

@@ -1,0 +1,105 @@
+//! The ways in which a claim ends: by its holder, by an admin, by time.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::{Core, Error, Outcome, TIMEOUT_TIMERS_MAX, Tx, timers::Timer};
+use crate::model::{
+    ClaimEvent, ClaimId, ClaimState, EndReason, Event, Note, SemaphoreName, Sequence,
+};
+
+impl Core {
+    pub(super) fn release(&mut self, tx: &mut Tx<'_>, id: &ClaimId) -> Result<Outcome, Error> {
+        self.end_by_request(tx, id, EndReason::Released, EndReason::Cancelled, None)
+    }
+
+    pub(super) fn revoke(
+        &mut self,
+        tx: &mut Tx<'_>,
+        id: &ClaimId,
+        note: Option<Note>,
+    ) -> Result<Outcome, Error> {
+        self.end_by_request(tx, id, EndReason::Revoked, EndReason::Revoked, note)
+    }
+
+    fn end_by_request(
+        &mut self,
+        tx: &mut Tx<'_>,
+        id: &ClaimId,
+        held: EndReason,
+        not_held: EndReason,
+        note: Option<Note>,
+    ) -> Result<Outcome, Error> {
+        let Some((sequence, live)) = self.live(id) else {
+            return match self.ended.find(id) {
+                Some(_) => Ok(Outcome::EndedBefore),
+                None => Err(Error::UnknownClaim(id.clone())),
+            };
+        };
+        let is_held = matches!(live.claim.state, ClaimState::Held { .. });
+        let touched = self.end(tx, sequence, if is_held { held } else { not_held }, note);
+        self.settle_semaphores(tx, &touched);
+        Ok(Outcome::Ended(sequence))
+    }
+
+    /// Ends a live claim and returns its semaphores, which have to be settled then.
+    pub(super) fn end(
+        &mut self,
+        tx: &mut Tx<'_>,
+        sequence: Sequence,
+        reason: EndReason,
+        note: Option<Note>,
+    ) -> Vec<SemaphoreName> {
+        let Some(live) = self.claims.get(&sequence) else { return Vec::new() };
+        let permits = &live.claim.terms.permits;
+        let names: Vec<SemaphoreName> = permits.names().cloned().collect();
+        let is_held = matches!(live.claim.state, ClaimState::Held { .. });
+        let cooling: Box<[(SemaphoreName, Duration)]> = names
+            .iter()
+            .filter(|_| is_held)
+            .filter_map(|name| Some((name, self.semaphores.get(name)?.settings.cooldown)))
+            .filter(|(_, cooldown)| !cooldown.is_zero())
+            .map(|(name, cooldown)| (name.clone(), cooldown))
+            .collect();
+        let event = ClaimEvent::Ended { reason, note, cooling };
+        self.emit(tx, Event::Claim { sequence, event });
+        names
+    }
+
+    /// Ends all that is due. What became free is granted once all of it has ended, so that nothing is
+    /// offered to a claim whose own time is over at the same moment.
+    pub(super) fn handle_timeout(&mut self, tx: &mut Tx<'_>) -> Outcome {
+        self.ended.forget(tx.stamp.now.wall);
+        let mut touched = BTreeSet::new();
+        for timer in self.timers.due(tx.stamp.now, TIMEOUT_TIMERS_MAX) {
+            let (sequence, reason) = match timer {
+                Timer::Queue(sequence) | Timer::Offer(sequence) => (sequence, EndReason::Abandoned),
+                Timer::Wait(sequence) => (sequence, EndReason::WaitTimeout),
+                Timer::Lease(sequence) | Timer::Hold(sequence) => (sequence, EndReason::Expired),
+                Timer::Cooling(semaphore, sequence) => {
+                    self.end_cooling(tx, &semaphore, sequence, u32::MAX);
+                    touched.insert(semaphore);
+                    continue;
+                }
+            };
+            touched.extend(self.end(tx, sequence, reason, None));
+        }
+        self.settle_semaphores(tx, &touched);
+        Outcome::Done
+    }
+
+    /// Lets up to `permits_max` cooling permits of an ended claim be available again; returns how many.
+    pub(super) fn end_cooling(
+        &mut self,
+        tx: &mut Tx<'_>,
+        semaphore: &SemaphoreName,
+        sequence: Sequence,
+        permits_max: u32,
+    ) -> u32 {
+        let entry = self.semaphores.get(semaphore).and_then(|s| s.cooling.get(&sequence));
+        let Some((cooling, _)) = entry else { return 0 };
+        let permits = cooling.permits.min(permits_max);
+        let semaphore = semaphore.clone();
+        self.emit(tx, Event::CoolingEnded { semaphore, sequence, permits });
+        permits
+    }
+}

@@ -1,0 +1,244 @@
+//! Looking, and watching until there is something new.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use super::{
+    ClaimStatus, Refusal, Service, Shared,
+    claims::{status, unreadable},
+    core::{Cursor, ListedState, SemaphoreView},
+    state::State,
+};
+use crate::model::{Claim, ClaimId, ClaimState, Holder, Revision, SemaphoreName, WallTime};
+
+/// A state that was seen, and the revision that has to be committed before anybody may hear of it.
+#[derive(Clone, Debug)]
+pub struct Seen<T> {
+    /// What was seen.
+    pub what: T,
+    /// The revision at which it was.
+    pub revision: Revision,
+}
+
+/// What a look at a claim finds.
+#[derive(Clone, Debug)]
+pub enum ClaimLook {
+    /// It lives.
+    Live(ClaimStatus),
+    /// It has ended, and is still kept.
+    Ended(Claim),
+}
+
+/// What to list.
+#[derive(Clone, Debug, Default)]
+pub struct ListFilter {
+    /// Claims that name this semaphore, in the order of its queue.
+    pub semaphore: Option<SemaphoreName>,
+    /// Claims in this state.
+    pub state: Option<ListedState>,
+    /// Claims of this holder.
+    pub holder: Option<Holder>,
+    /// Where the page before ended.
+    pub after: Option<Cursor>,
+    /// Most claims of a page.
+    pub claims_max: usize,
+}
+
+/// A page of claims.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// The claims.
+    pub claims: Vec<ClaimStatus>,
+    /// Where the next page begins; `None` when this was the last.
+    pub next: Option<Cursor>,
+}
+
+/// The service as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServiceStatus {
+    /// When it started.
+    pub started_at: WallTime,
+    /// Semaphores.
+    pub semaphores: usize,
+    /// Live claims.
+    pub claims: usize,
+    /// Requests that block.
+    pub waiting_requests: usize,
+    /// Requests that may block.
+    pub waiting_requests_max: usize,
+    /// Whether the disk is nearly full.
+    pub storage_low: bool,
+    /// Whether it is about to stop.
+    pub stopping: bool,
+}
+
+impl Service {
+    /// Looks at a claim; changes nothing and keeps no place.
+    ///
+    /// # Errors
+    /// When no claim of this id is known, or what has ended cannot be read.
+    pub fn look(&self, id: &ClaimId) -> Result<Seen<ClaimLook>, Refusal> {
+        let revision = {
+            let state = self.shared.state.lock();
+            let revision = state.core.revision();
+            if let Some(view) = state.core.claim(id) {
+                let status = status(view, self.shared.clock.now(), revision);
+                let revision = status.seen;
+                return Ok(Seen { what: ClaimLook::Live(status), revision });
+            }
+            if let Some(claim) = state.recently_ended(id) {
+                return Ok(Seen { what: ClaimLook::Ended((*claim).clone()), revision });
+            }
+            revision
+        };
+        match self.shared.history.ended_claim(id) {
+            Ok(Some(claim)) => Ok(Seen { what: ClaimLook::Ended(claim), revision }),
+            Ok(None) => Err(Refusal::Core(super::core::Error::UnknownClaim(id.clone()), revision)),
+            Err(error) => Err(unreadable(&error)),
+        }
+    }
+
+    /// Looks at a claim when there is something to see: when it does not wait any more, or, with `since`,
+    /// when it changed after that revision; or when `wait` is over. Blocks.
+    ///
+    /// # Errors
+    /// As [`Service::look`].
+    pub fn watch_claim(
+        &self,
+        id: &ClaimId,
+        since: Option<Revision>,
+        wait: Duration,
+    ) -> Result<Seen<ClaimLook>, Refusal> {
+        let deadline = Instant::now() + wait;
+        let Some(_slot) = self.shared.slots.take() else { return self.look(id) };
+        let (sequence, gate) = {
+            let mut state = self.shared.state.lock();
+            let Some(view) = state.core.claim(id) else {
+                drop(state);
+                return self.look(id);
+            };
+            let sequence = view.claim.sequence;
+            (sequence, state.enter_gate(sequence))
+        };
+        loop {
+            let changes = gate.changes();
+            let news = {
+                let state = self.shared.state.lock();
+                let waits = |claim: &Claim| match since {
+                    Some(since) => claim.revision <= since,
+                    None => matches!(claim.state, ClaimState::Waiting),
+                };
+                let view = state.core.claim_by_sequence(sequence);
+                state.is_stopping() || !view.is_some_and(|view| waits(view.claim))
+            };
+            if news || !gate.wait(changes, deadline) {
+                self.shared.state.lock().leave_gate(sequence);
+                return self.look(id);
+            }
+        }
+    }
+
+    /// A page of the live claims.
+    #[must_use]
+    pub fn list(&self, filter: &ListFilter) -> Seen<Page> {
+        let state = self.shared.state.lock();
+        let revision = state.core.revision();
+        let now = self.shared.clock.now();
+        let listed = state.core.list(
+            filter.semaphore.as_ref(),
+            filter.state,
+            filter.holder.as_ref(),
+            filter.after,
+            filter.claims_max,
+        );
+        let views = listed.claims.iter().filter_map(|seq| state.core.claim_by_sequence(*seq));
+        let claims = views.map(|view| status(view, now, revision)).collect();
+        Seen { what: Page { claims, next: listed.next }, revision }
+    }
+
+    /// A semaphore, if there is one of this name.
+    #[must_use]
+    pub fn semaphore(&self, name: &SemaphoreName) -> Seen<Option<SemaphoreView>> {
+        let state = self.shared.state.lock();
+        Seen { what: state.core.semaphore(name), revision: state.core.revision() }
+    }
+
+    /// All semaphores, by name.
+    #[must_use]
+    pub fn semaphores(&self) -> Seen<Vec<SemaphoreView>> {
+        let state = self.shared.state.lock();
+        Seen { what: state.core.semaphores().collect(), revision: state.core.revision() }
+    }
+
+    /// Blocks until a semaphore (any, without a name) has changed after `since`, or `wait` is over. Changes
+    /// are told at most every half second, so that who looks again and again sees a steady picture.
+    pub fn watch_semaphores(&self, name: Option<&SemaphoreName>, since: Revision, wait: Duration) {
+        let deadline = Instant::now() + wait;
+        let Some(_slot) = self.shared.slots.take() else { return };
+        let _watcher = Watcher::new(&self.shared);
+        loop {
+            let pulses = self.shared.pulse.changes();
+            let news = {
+                let state = self.shared.state.lock();
+                let told = state.pulse.revision;
+                let changed = match name {
+                    Some(name) => state.core.semaphore(name).is_none_or(|s| s.revision > since),
+                    None => state.core.semaphores().any(|s| s.revision > since),
+                };
+                // What was not told yet waits for the next pulse.
+                state.is_stopping() || (changed && since < told)
+            };
+            if news || !self.shared.pulse.wait(pulses, deadline) {
+                return;
+            }
+        }
+    }
+
+    /// The names of all semaphores.
+    #[must_use]
+    pub fn semaphore_names(&self) -> Vec<SemaphoreName> {
+        self.shared.state.lock().core.semaphore_names().cloned().collect()
+    }
+
+    /// The service as a whole.
+    #[must_use]
+    pub fn status(&self) -> Seen<ServiceStatus> {
+        let state: &State = &self.shared.state.lock();
+        let what = ServiceStatus {
+            started_at: self.shared.started_at,
+            semaphores: state.core.semaphore_names().count(),
+            claims: state.core.claims_len(),
+            waiting_requests: self.shared.slots.taken(),
+            waiting_requests_max: self.shared.options.waiting_requests_max,
+            storage_low: self.shared.is_storage_low(),
+            stopping: state.is_stopping(),
+        };
+        Seen { what, revision: state.core.revision() }
+    }
+}
+
+impl Shared {
+    pub(super) fn is_storage_low(&self) -> bool {
+        self.storage_low.load(Ordering::Relaxed)
+    }
+}
+
+/// Counts a watcher of semaphores while it lives; without any, nothing is announced.
+struct Watcher(Arc<Shared>);
+
+impl Watcher {
+    fn new(shared: &Arc<Shared>) -> Watcher {
+        let mut state = shared.state.lock();
+        state.pulse.watchers += 1;
+        shared.changed(&mut state);
+        Watcher(Arc::clone(shared))
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.0.state.lock().pulse.watchers -= 1;
+    }
+}

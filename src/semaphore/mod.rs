@@ -1,0 +1,233 @@
+//! The service: the core behind a lock, with threads that wait, time that passes, and storage.
+//!
+//! [`core`] decides; this module gives it a clock, tells those who wait, and has every change made durable
+//! before anybody hears of it.
+//!
+//! # Threads and locks
+//!
+//! One mutex guards the state: the core, the batch of changes that are not written yet, and the gates that
+//! blocked requests sleep on. It is held for microseconds: no IO, no sleeping, no serialization under it.
+//! Lock order: state, then a gate's own lock; the lock of what waits for a commit is never taken together
+//! with either. Two threads belong to the service, the commit writer ([`commit`]) and the ticker
+//! ([`ticker`]); everything else runs on the caller's thread. Only [`BlockedClaim::wait`] and the
+//! watching calls block.
+//!
+//! # What may fail
+//!
+//! A command may be refused; then nothing happened. Storage may fail; then the service calls its `fatal`
+//! handler, and nothing is answered any more: the process has to end and recover from disk.
+
+mod admin;
+mod blocked;
+mod claims;
+mod clock;
+mod commit;
+pub mod core;
+mod gate;
+mod look;
+mod state;
+mod ticker;
+
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use parking_lot::{Condvar, Mutex};
+
+pub use self::{
+    admin::SettingsChange,
+    blocked::BlockedClaim,
+    claims::{Attempt, Attempted, ClaimStatus, Refusal},
+    clock::{Clock, Tick},
+    look::{ClaimLook, ListFilter, Page, Seen, ServiceStatus},
+};
+use self::{
+    commit::{Commits, Writer},
+    core::{Core, Limits, Now},
+    gate::{Gate, Slots},
+    state::State,
+};
+use crate::{
+    model::{Revision, WallTime},
+    storage::{self, History, Storage},
+};
+
+/// Called when storage has failed: must end the process.
+pub type FatalHandler = Box<dyn Fn(&storage::Error) + Send>;
+
+/// The bounds and times of the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Bounds of the core.
+    pub limits: Limits,
+    /// Requests that block at the same time; one more is answered at once.
+    pub waiting_requests_max: usize,
+    /// How long ended claims are kept in the history, 1 to 3,650 days.
+    pub history_kept: Duration,
+    /// Free bytes under the data directory below which no new claims are taken.
+    pub free_bytes_min: u64,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            limits: Limits::default(),
+            waiting_requests_max: 4_000,
+            history_kept: Duration::from_secs(90 * 24 * 3_600),
+            free_bytes_min: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// Why the service could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// What is stored could not be read.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+    /// What is stored contradicts itself.
+    #[error("the stored state is damaged, {0}: restore a backup, nothing was changed")]
+    Contradiction(#[from] core::Contradiction),
+    /// What is stored breaks a rule.
+    #[error("the stored state breaks a rule, {0}: restore a backup, nothing was changed")]
+    Invariant(String),
+}
+
+/// Semaphores and claims, durable and shared by any number of threads.
+pub struct Service {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What the service's threads share.
+struct Shared {
+    state: Mutex<State>,
+    /// The writer sleeps here until there is a batch.
+    batch_ready: Condvar,
+    commits: Commits,
+    slots: Arc<Slots>,
+    clock: Arc<dyn Clock>,
+    history: Arc<dyn History>,
+    options: Options,
+    /// Announced at most every half second, when something has changed: watchers of semaphores.
+    pulse: Gate,
+    storage_low: AtomicBool,
+    started_at: WallTime,
+}
+
+impl Service {
+    /// Recovers the state from `storage` and starts the service's threads.
+    ///
+    /// # Errors
+    /// When the stored state cannot be read or contradicts itself; nothing is changed then.
+    pub fn start(
+        mut storage: Box<dyn Storage>,
+        clock: Arc<dyn Clock>,
+        options: Options,
+        fatal: FatalHandler,
+    ) -> Result<Service, StartError> {
+        let now = clock.now();
+        let (state, journal_changes) = recover(storage.as_mut(), now, options.limits)?;
+        // All that was recovered is on disk; the grants that the recovery itself makes are not.
+        let committed = state.recovered_revision();
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            batch_ready: Condvar::new(),
+            commits: Commits::new(committed),
+            slots: Slots::new(options.waiting_requests_max),
+            clock,
+            history: storage.history(),
+            options,
+            pulse: Gate::default(),
+            storage_low: AtomicBool::new(false),
+            started_at: now.wall,
+        });
+        let writer = Writer {
+            storage,
+            history_kept: options.history_kept,
+            fatal,
+            journal_changes,
+            pruned_at: None,
+        };
+        let service = Service { shared: Arc::clone(&shared), threads: Mutex::default() };
+        let for_writer = Arc::clone(&shared);
+        service.spawn("commit-writer", move || writer.run(&for_writer))?;
+        service.spawn("ticker", move || ticker::run(&shared))?;
+        Ok(service)
+    }
+
+    fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), storage::Error> {
+        let thread = std::thread::Builder::new().name(name.into()).spawn(run);
+        let thread = thread.map_err(|source| storage::Error::Io {
+            action: "start the thread",
+            path: name.into(),
+            source,
+        })?;
+        self.threads.lock().push(thread);
+        Ok(())
+    }
+
+    /// Begins to stop: blocked requests get [`Refusal::Stopping`], and so do new ones.
+    pub fn stop(&self) {
+        self.shared.state.lock().stop();
+        self.shared.pulse.announce();
+    }
+
+    /// Stops, and returns when everything is written and the threads have ended.
+    pub fn close(&self) {
+        self.stop();
+        self.shared.state.lock().close();
+        self.shared.batch_ready.notify_all();
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in threads {
+            thread.thread().unpark();
+            if thread.join().is_err() {
+                log::error!("a thread of the service had panicked");
+            }
+        }
+    }
+
+    /// Runs `then` as soon as `revision` is durable: at once on this thread when it is already, else on
+    /// the commit writer's, so it must be short.
+    pub fn after_commit(&self, revision: Revision, then: Box<dyn FnOnce() + Send>) {
+        self.shared.commits.after(revision, then);
+    }
+
+    /// The last durable revision.
+    #[must_use]
+    pub fn committed(&self) -> Revision {
+        self.shared.commits.committed()
+    }
+
+    /// What the clock says; for what is shown beside a claim's deadlines.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        self.shared.clock.now()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Tables and journal through the core; returns the state and how many changes the journal had.
+fn recover(
+    storage: &mut dyn Storage,
+    now: Now,
+    limits: Limits,
+) -> Result<(State, usize), StartError> {
+    let remembered_ms = i64::try_from(core::ENDED_REMEMBERED.as_millis()).unwrap_or(i64::MAX);
+    let ended_since = WallTime(now.wall.0.saturating_sub(remembered_ms));
+    let recovered = storage.recover(ended_since, limits.ended_ids_max)?;
+    let mut core = Core::recover(limits, recovered.base, recovered.ended, now)?;
+    for change in &recovered.journal {
+        core.replay(change, now)?;
+    }
+    let state = State::recovered(core, now);
+    state.core.check_invariants().map_err(StartError::Invariant)?;
+    Ok((state, recovered.journal.len()))
+}

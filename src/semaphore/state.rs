@@ -1,0 +1,197 @@
+//! What the service's lock guards.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Gate, Shared,
+    core::{Command, Core, Error, Now, Outcome},
+};
+use crate::model::{Change, Claim, ClaimId, Event, Revision, Sequence};
+
+/// Watchers of semaphores are told at most this often.
+pub(super) const PULSE_EVERY: Duration = Duration::from_millis(500);
+
+/// The core, what is not written yet, and who waits for what.
+pub(super) struct State {
+    pub(super) core: Core,
+    batch: Vec<Change>,
+    recovered_revision: Revision,
+    /// The gates of claims that requests block on.
+    gates: HashMap<Sequence, ClaimGate>,
+    ended: RecentlyEnded,
+    pub(super) pulse: Pulse,
+    stopping: bool,
+    closed: bool,
+}
+
+/// A claim's gate, and how many requests sleep on it or are about to.
+#[derive(Default)]
+struct ClaimGate {
+    gate: Arc<Gate>,
+    requests: usize,
+}
+
+/// Claims whose end is not folded into the history yet, so that a look finds them.
+#[derive(Default)]
+struct RecentlyEnded {
+    by_id: HashMap<ClaimId, Arc<Claim>>,
+    order: VecDeque<(Revision, ClaimId)>,
+}
+
+/// When watchers of semaphores were told last, and of what.
+#[derive(Default)]
+pub(super) struct Pulse {
+    pub(super) watchers: usize,
+    pub(super) revision: Revision,
+    at: Option<Instant>,
+}
+
+impl State {
+    /// The state after recovery: grants what the recovery made grantable (all claims are present now).
+    pub(super) fn recovered(core: Core, now: Now) -> State {
+        let mut state = State {
+            recovered_revision: core.revision(),
+            core,
+            batch: Vec::new(),
+            gates: HashMap::new(),
+            ended: RecentlyEnded::default(),
+            pulse: Pulse::default(),
+            stopping: false,
+            closed: false,
+        };
+        state.note_ended();
+        if let Err(error) = state.apply(now, Command::Resume) {
+            log::error!("resuming was refused: {error}");
+        }
+        state
+    }
+
+    pub(super) fn recovered_revision(&self) -> Revision {
+        self.recovered_revision
+    }
+
+    /// Handles a command: puts what happened into the batch and tells who waits for it. Call
+    /// [`Shared::changed`] afterwards.
+    pub(super) fn apply(&mut self, now: Now, command: Command) -> Result<Outcome, Error> {
+        let mut events = Vec::new();
+        let outcome = self.core.apply(now, command, &mut events);
+        if events.is_empty() {
+            return outcome;
+        }
+        for event in &events {
+            if let Event::Claim { sequence, .. } = event
+                && let Some(claim_gate) = self.gates.get(sequence)
+            {
+                claim_gate.gate.announce();
+            }
+        }
+        self.note_ended();
+        self.batch.push(Change { revision: self.core.revision(), at: now.wall, events });
+        outcome
+    }
+
+    fn note_ended(&mut self) {
+        for claim in self.core.take_ended() {
+            self.ended.order.push_back((claim.revision, claim.id.clone()));
+            self.ended.by_id.insert(claim.id.clone(), Arc::new(claim));
+        }
+    }
+
+    /// The claim of this id that ended last, while its end is not in the history.
+    pub(super) fn recently_ended(&self, id: &ClaimId) -> Option<Arc<Claim>> {
+        self.ended.by_id.get(id).map(Arc::clone)
+    }
+
+    /// The gate of a claim, for a request that is about to sleep on it; [`State::leave_gate`] afterwards.
+    pub(super) fn enter_gate(&mut self, sequence: Sequence) -> Arc<Gate> {
+        let claim_gate = self.gates.entry(sequence).or_default();
+        claim_gate.requests += 1;
+        Arc::clone(&claim_gate.gate)
+    }
+
+    /// A request does not sleep on the claim any more; the last one takes the gate away.
+    pub(super) fn leave_gate(&mut self, sequence: Sequence) {
+        if let Some(claim_gate) = self.gates.get_mut(&sequence) {
+            claim_gate.requests -= 1;
+            if claim_gate.requests == 0 {
+                self.gates.remove(&sequence);
+            }
+        }
+    }
+
+    /// Whether the service is about to stop.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.stopping = true;
+        for claim_gate in self.gates.values() {
+            claim_gate.gate.announce();
+        }
+    }
+
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Whether watchers have to be told now: something has changed, and the last time is long enough ago.
+    pub(super) fn take_pulse(&mut self) -> bool {
+        let due = self.pulse.at.is_none_or(|at| at.elapsed() >= PULSE_EVERY);
+        let news = self.pulse.watchers > 0 && self.core.revision() > self.pulse.revision;
+        if due && news {
+            self.pulse.at = Some(Instant::now());
+            self.pulse.revision = self.core.revision();
+        }
+        due && news
+    }
+}
+
+impl Shared {
+    /// Handles a command under the state's lock.
+    pub(super) fn apply(&self, state: &mut State, command: Command) -> Result<Outcome, Error> {
+        let outcome = state.apply(self.clock.now(), command);
+        self.changed(state);
+        outcome
+    }
+
+    /// Wakes the writer, and the watchers, if there is something for them.
+    pub(super) fn changed(&self, state: &mut State) {
+        if !state.batch.is_empty() {
+            self.batch_ready.notify_one();
+        }
+        if state.take_pulse() {
+            self.pulse.announce();
+        }
+    }
+
+    /// For the writer: the changes that are not written yet, as soon as there are some; nothing after
+    /// `rest`. Also whether the service is closed.
+    pub(super) fn next_batch(&self, rest: Duration) -> (Vec<Change>, bool) {
+        let mut state = self.state.lock();
+        if state.batch.is_empty() && !state.closed && !rest.is_zero() {
+            self.batch_ready.wait_for(&mut state, rest);
+        }
+        (std::mem::take(&mut state.batch), state.closed)
+    }
+
+    /// For the writer: what is folded up to `revision` is found in the history from now on.
+    pub(super) fn forget_folded(&self, revision: Revision) {
+        let mut state = self.state.lock();
+        while state.ended.order.front().is_some_and(|(ended, _)| *ended <= revision) {
+            let Some((ended, id)) = state.ended.order.pop_front() else { return };
+            // The same id may have been used and ended again since.
+            if state.ended.by_id.get(&id).is_some_and(|claim| claim.revision == ended) {
+                state.ended.by_id.remove(&id);
+            }
+        }
+    }
+}

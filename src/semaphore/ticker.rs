@@ -1,0 +1,73 @@
+//! The ticker thread: lets time pass for the core, once a second, and tells watchers what they missed.
+
+use std::sync::atomic::Ordering;
+
+use parking_lot::MutexGuard;
+
+use super::{
+    Shared,
+    core::Command,
+    state::{PULSE_EVERY, State},
+};
+
+/// The core's deadlines are looked at every so many pulses: once a second.
+const TICK_PULSES: u32 = 2;
+/// The disk is looked at every so many pulses.
+const SPACE_PULSES: u32 = 10;
+
+/// Runs until the service is closed.
+pub(super) fn run(shared: &Shared) {
+    for pulse in (0_u32..).cycle() {
+        std::thread::park_timeout(PULSE_EVERY);
+        if pulse % SPACE_PULSES == 0 {
+            look_at_space(shared);
+        }
+        let mut state = shared.state.lock();
+        if state.is_closed() {
+            return;
+        }
+        if pulse % TICK_PULSES == 0 {
+            tick(shared, &mut state);
+        }
+        shared.changed(&mut state);
+    }
+}
+
+/// Ends what is over. After a gap nothing expires before the next tick: calls that came meanwhile go
+/// first.
+fn tick(shared: &Shared, state: &mut MutexGuard<'_, State>) {
+    let tick = shared.clock.tick();
+    if tick.after_gap {
+        if state.core.next_deadline(tick.now).is_some() {
+            log::warn!("the process did not run for some seconds; leases count one of them");
+        }
+        return;
+    }
+    // Each round ends a bounded number of claims and takes their deadlines away; calls come between.
+    while state.core.next_deadline(tick.now).is_some_and(|at| at <= tick.now.service) {
+        if let Err(error) = state.apply(tick.now, Command::Timeout) {
+            log::error!("a time-out was refused: {error}");
+            return;
+        }
+        shared.changed(state);
+        MutexGuard::bump(state);
+    }
+}
+
+fn look_at_space(shared: &Shared) {
+    let low = match shared.history.free_bytes() {
+        Ok(Some(free_bytes)) => free_bytes < shared.options.free_bytes_min,
+        Ok(None) => false,
+        Err(error) => {
+            log::warn!("cannot tell how much disk space is left: {error}");
+            false
+        }
+    };
+    if low != shared.storage_low.swap(low, Ordering::Relaxed) {
+        if low {
+            log::error!("low on disk space under the data directory: no new claims are taken");
+        } else {
+            log::warn!("there is disk space again: new claims are taken");
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The two connections to the database, and their settings with the reasons.
+
+use std::{path::Path, time::Duration};
+
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
+
+use super::{Durability, errors::Named};
+use crate::storage::Error;
+
+/// The connection that writes.
+pub(super) fn writer(
+    path: &Path,
+    named: &Named,
+    durability: Durability,
+) -> Result<Connection, Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(named.sql("open"))?;
+    writer_settings(&connection, durability).map_err(named.sql("configure"))?;
+    // A restored backup is in another mode.
+    set_wal(&connection, named)?;
+    Ok(connection)
+}
+
+/// Readers and the writer go on beside each other, and a commit is one write and one sync. The database
+/// remembers the mode.
+pub(super) fn set_wal(connection: &Connection, named: &Named) -> Result<(), Error> {
+    let mode: String = connection
+        .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
+        .map_err(named.sql("configure"))?;
+    if mode == "wal" {
+        return Ok(());
+    }
+    Err(named.database("configure", "its file system has no shared memory (is it NFS?)"))
+}
+
+fn writer_settings(connection: &Connection, durability: Durability) -> rusqlite::Result<()> {
+    // Until everything was read and found good, closing must not touch the database file either.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // A backup may lock the database for moments; longer than this is an error like any other.
+    connection.busy_timeout(Duration::from_secs(5))?;
+    let synchronous = match durability {
+        Durability::Full => "full",
+        Durability::Os => "normal",
+    };
+    connection.pragma_update(None, "synchronous", synchronous)?;
+    // Moves the log into the database every 4 MiB: often enough that one move is short (it delays the
+    // next commit), seldom enough that pages written many times, as the journal's are, move once.
+    connection.pragma_update(None, "wal_autocheckpoint", 1_000)?;
+    // A long reader lets the log grow; afterwards the file shrinks to this again.
+    connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    // The live tables of tens of thousands of claims.
+    connection.pragma_update(None, "cache_size", -16_384)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    shared_settings(connection)
+}
+
+/// A connection that only reads, beside the writing one.
+pub(super) fn reader(path: &Path, named: &Named) -> Result<Connection, Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(named.sql("open"))?;
+    reader_settings(&connection).map_err(named.sql("configure"))?;
+    Ok(connection)
+}
+
+fn reader_settings(connection: &Connection) -> rusqlite::Result<()> {
+    // In WAL mode readers wait for nobody, except while the log is recovered.
+    connection.busy_timeout(Duration::from_secs(1))?;
+    connection.pragma_update(None, "cache_size", -2_048)?;
+    shared_settings(connection)
+}
+
+fn shared_settings(connection: &Connection) -> rusqlite::Result<()> {
+    // Sorting happens in memory: the unit may have no other directory to write to.
+    connection.pragma_update(None, "temp_store", "memory")?;
+    // No memory map: a read error of the disk would be a SIGBUS instead of an error.
+    connection.pragma_update(None, "mmap_size", 0)?;
+    // Finds a damaged page when it is read and not when something odd comes out of it.
+    connection.pragma_update(None, "cell_size_check", true)?;
+    // The schema is data too; it may not call functions.
+    connection.pragma_update(None, "trusted_schema", false)
+}
