@@ -22,5 +22,11 @@ pub mod semaphore;
 
 pub mod api;
 
+pub mod router;
+
+pub mod http_interface;
+
+pub mod web_server;
+
 pub mod cli;
 pub mod client;

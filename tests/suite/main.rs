@@ -3,3 +3,4 @@
 
 mod client_run;
 mod fake_service;
+mod web_server;

@@ -1,0 +1,218 @@
+//! The router: method and path to [`Endpoint`].
+//!
+//! One table, [`ROUTES`], says which endpoints there are; the matching is matchit's. A path is matched
+//! segment by segment *before* its segments are percent-decoded (RFC 3986, section 2.4), so an encoded
+//! slash stays inside its segment, and a trailing or doubled slash is another path, which does not exist.
+//! What varies is handed on decoded and unchecked: the API knows the grammars.
+//!
+//! Immutable after construction; may be shared between threads.
+
+use percent_encoding::percent_decode_str;
+
+use crate::api::Endpoint;
+
+/// Makes the endpoint from the part of the path that varies; ignored where none does.
+type Make = fn(String) -> Endpoint;
+
+/// Every path with its methods. HEAD is not listed: it is served wherever GET is.
+const ROUTES: &[(&str, &[(&str, Make)])] = &[
+    ("/api", &[("GET", |_| Endpoint::Versions)]),
+    ("/api/v1", &[("GET", |_| Endpoint::Index)]),
+    ("/api/v1/service", &[("GET", |_| Endpoint::Service)]),
+    ("/healthz", &[("GET", |_| Endpoint::Health)]),
+    ("/readyz", &[("GET", |_| Endpoint::Ready)]),
+    ("/openapi.json", &[("GET", |_| Endpoint::OpenApi)]),
+    ("/api/v1/claims", &[("GET", |_| Endpoint::ListClaims), ("POST", |_| Endpoint::CreateClaim)]),
+    (
+        "/api/v1/claims/{id}",
+        &[
+            ("GET", Endpoint::ShowClaim),
+            ("PUT", Endpoint::PutClaim),
+            ("DELETE", Endpoint::DeleteClaim),
+        ],
+    ),
+    ("/api/v1/claims/{id}/renew", &[("POST", Endpoint::RenewClaim)]),
+    ("/api/v1/claims/{id}/revoke", &[("POST", Endpoint::RevokeClaim)]),
+    ("/api/v1/semaphores", &[("GET", |_| Endpoint::ListSemaphores)]),
+    (
+        "/api/v1/semaphores/{name}",
+        &[
+            ("GET", Endpoint::ShowSemaphore),
+            ("PUT", Endpoint::PutSemaphore),
+            ("PATCH", Endpoint::PatchSemaphore),
+            ("DELETE", Endpoint::DeleteSemaphore),
+        ],
+    ),
+    ("/api/v1/semaphores/{name}/claims", &[("POST", Endpoint::CreateClaimOf)]),
+];
+
+/// Why no endpoint was found.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Nothing is at this path.
+    #[error("there is nothing at this path; GET /api/v1 lists the endpoints")]
+    UnknownPath,
+    /// The path exists, with other methods.
+    #[error("this path does not have this method; it has {allow}")]
+    MethodNotAllowed {
+        /// The methods that it has, as the value of an `Allow` header: `GET, HEAD, PUT`.
+        allow: String,
+    },
+}
+
+/// The routes, ready to match.
+#[derive(Debug)]
+pub struct Routes {
+    matcher: matchit::Router<&'static [(&'static str, Make)]>,
+}
+
+impl Routes {
+    /// Builds the matcher.
+    ///
+    /// # Errors
+    /// When two paths of the table contradict each other: a bug, which any test finds.
+    pub fn new() -> Result<Routes, matchit::InsertError> {
+        let mut matcher = matchit::Router::new();
+        for (path, methods) in ROUTES {
+            matcher.insert(*path, *methods)?;
+        }
+        Ok(Routes { matcher })
+    }
+
+    /// Finds the endpoint of a method (case-sensitive, RFC 9110 section 9.1) and a path without its query.
+    ///
+    /// A segment that is not UTF-8 after decoding gets replacement characters, which no grammar of the
+    /// API allows.
+    ///
+    /// # Errors
+    /// When there is no such path, or the path lacks the method.
+    pub fn find(&self, method: &str, path: &str) -> Result<Endpoint, Error> {
+        let found = self.matcher.at(path).map_err(|_| Error::UnknownPath)?;
+        let wanted = if method == "HEAD" { "GET" } else { method };
+        let Some((_, make)) = found.value.iter().find(|(method, _)| *method == wanted) else {
+            return Err(Error::MethodNotAllowed { allow: allow(found.value) });
+        };
+        let varying = found.params.iter().next().map_or("", |(_, segment)| segment);
+        Ok(make(percent_decode_str(varying).decode_utf8_lossy().into_owned()))
+    }
+
+    /// Every method with its path template, `{id}` or `{name}` where a segment varies. Without HEAD.
+    pub fn endpoints() -> impl Iterator<Item = (&'static str, &'static str)> {
+        ROUTES
+            .iter()
+            .flat_map(|(path, methods)| methods.iter().map(move |(method, _)| (*method, *path)))
+    }
+}
+
+fn allow(methods: &[(&str, Make)]) -> String {
+    let mut names: Vec<&str> = Vec::with_capacity(methods.len() + 1);
+    for (method, _) in methods {
+        names.push(method);
+        if *method == "GET" {
+            names.push("HEAD");
+        }
+    }
+    names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(method: &str, path: &str) -> Result<Endpoint, Error> {
+        Routes::new().unwrap().find(method, path)
+    }
+
+    #[test]
+    fn every_endpoint_has_its_path() {
+        let text = |t: &str| t.to_owned();
+        let cases = [
+            ("GET", "/api", Endpoint::Versions),
+            ("GET", "/api/v1", Endpoint::Index),
+            ("GET", "/api/v1/service", Endpoint::Service),
+            ("GET", "/healthz", Endpoint::Health),
+            ("HEAD", "/healthz", Endpoint::Health),
+            ("GET", "/readyz", Endpoint::Ready),
+            ("GET", "/openapi.json", Endpoint::OpenApi),
+            ("GET", "/api/v1/claims", Endpoint::ListClaims),
+            ("POST", "/api/v1/claims", Endpoint::CreateClaim),
+            ("PUT", "/api/v1/claims/a", Endpoint::PutClaim(text("a"))),
+            ("GET", "/api/v1/claims/a.b~c", Endpoint::ShowClaim(text("a.b~c"))),
+            ("HEAD", "/api/v1/claims/a", Endpoint::ShowClaim(text("a"))),
+            ("DELETE", "/api/v1/claims/a", Endpoint::DeleteClaim(text("a"))),
+            ("POST", "/api/v1/claims/a/renew", Endpoint::RenewClaim(text("a"))),
+            ("POST", "/api/v1/claims/renew/revoke", Endpoint::RevokeClaim(text("renew"))),
+            ("GET", "/api/v1/semaphores", Endpoint::ListSemaphores),
+            ("GET", "/api/v1/semaphores/s", Endpoint::ShowSemaphore(text("s"))),
+            ("PUT", "/api/v1/semaphores/s", Endpoint::PutSemaphore(text("s"))),
+            ("PATCH", "/api/v1/semaphores/s", Endpoint::PatchSemaphore(text("s"))),
+            ("DELETE", "/api/v1/semaphores/s", Endpoint::DeleteSemaphore(text("s"))),
+            ("POST", "/api/v1/semaphores/s/claims", Endpoint::CreateClaimOf(text("s"))),
+        ];
+        for (method, path, endpoint) in &cases {
+            assert_eq!(find(method, path).as_ref(), Ok(endpoint), "{method} {path}");
+        }
+        let gets = cases.iter().filter(|(method, ..)| *method != "HEAD").count();
+        assert_eq!(Routes::endpoints().count(), gets, "an endpoint without a case here");
+    }
+
+    #[test]
+    fn segments_are_decoded_after_they_were_matched() {
+        let cases = [
+            ("/api/v1/claims/%61%2Db", "a-b"),
+            ("/api/v1/claims/a%2Frenew", "a/renew"),
+            ("/api/v1/claims/a+b", "a+b"),
+            ("/api/v1/claims/%", "%"),
+            ("/api/v1/claims/%zz", "%zz"),
+            ("/api/v1/claims/%ff", "\u{fffd}"),
+            ("/api/v1/claims/..", ".."),
+            ("/api/v1/claims/%7Bid%7D", "{id}"),
+        ];
+        for (path, id) in cases {
+            assert_eq!(find("GET", path), Ok(Endpoint::ShowClaim(id.to_owned())), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_nearly_a_path_is_none() {
+        for path in [
+            "",
+            "/",
+            "/api/",
+            "/API",
+            "/api/v1/",
+            "/api/v1/claims/",
+            "//api/v1/claims",
+            "/api/v1//claims",
+            "/api/v1/claims//renew",
+            "/api/v1/claims/a/",
+            "/api/v1/claims/a/renew/",
+            "/api/v1/claims/a/b",
+            "/api%2Fv1",
+            "/api/v1/cl%61ims",
+            "/healthz/",
+            "*",
+            "api",
+            "/api/v1/../v1/claims",
+            "/api/v1/claims/a%2F/renew/x",
+        ] {
+            assert_eq!(find("GET", path), Err(Error::UnknownPath), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_method_says_which_are_right() {
+        let cases = [
+            ("DELETE", "/healthz", "GET, HEAD"),
+            ("GET", "/api/v1/claims/a/renew", "POST"),
+            ("get", "/api/v1/claims/a", "GET, HEAD, PUT, DELETE"),
+            ("POST", "/api/v1/claims/a", "GET, HEAD, PUT, DELETE"),
+            ("OPTIONS", "/api/v1/claims", "GET, HEAD, POST"),
+            ("HEAD", "/api/v1/semaphores/s/claims", "POST"),
+        ];
+        for (method, path, allow) in cases {
+            let error = Error::MethodNotAllowed { allow: allow.to_owned() };
+            assert_eq!(find(method, path), Err(error), "{method} {path}");
+        }
+    }
+}

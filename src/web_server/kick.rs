@@ -1,0 +1,181 @@
+//! Kicks: connections that the server makes to itself and closes, so that tiny_http leaves nobody behind.
+//!
+//! tiny_http 0.12 gives each connection to a pool of threads and starts a new thread only when it counts
+//! none that wait. It still counts those which it has notified already, so in a burst connections pile up
+//! in the pool's queue with every thread busy, each for the whole life of its connection. With keep-alive
+//! that is for ever.
+//!
+//! A kick that finds no waiting thread gets a new one; that thread sees the kick's end at once and then
+//! takes the next connection from the queue. So one kick is made for each connection of which a first
+//! request is seen, and no stranded connection that has sent a request stays: let X be the connection that
+//! left the queue last while others stayed. X's request made a kick after X had left. If the kick found no
+//! waiting thread, its new thread took from the queue after X. If it found one, that one took from the
+//! queue after X. Either contradicts that X was the last (a kick that is taken from the queue ends at once
+//! and its thread takes the next). For connections that are silent and for addresses that came back too
+//! soon there is one kick in each interval besides. So kicks are counted, never merged.
+//!
+//! A kick sends no request and so never causes another. It closes with a reset, which leaves no socket in
+//! TIME_WAIT behind: at some hundred kicks a second those would take all ports.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use parking_lot::{Condvar, Mutex};
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// A connection to ourselves takes microseconds, unless the backlog is full: then the connections in it
+/// do what the kick would.
+const CONNECT_TIME_MAX: Duration = Duration::from_millis(100);
+
+/// More would be of no use: so many connections at once are beyond any descriptor limit.
+const OWED_KICKS_MAX: usize = 65_536;
+
+/// Asks for kicks. Its mutex is held for a few instructions, never during a kick.
+#[derive(Debug)]
+pub(super) struct Kicker {
+    state: Mutex<State>,
+    changed: Condvar,
+    address: SocketAddr,
+    interval: Duration,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    owed_kicks: usize,
+    stopped: bool,
+}
+
+impl Kicker {
+    /// Starts the one thread that kicks.
+    pub(super) fn start(
+        listens_on: SocketAddr,
+        interval: Duration,
+    ) -> std::io::Result<(Arc<Kicker>, JoinHandle<()>)> {
+        let kicker = Arc::new(Kicker {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            address: reachable(listens_on),
+            interval,
+        });
+        let thread = std::thread::Builder::new().name("kick".to_owned()).spawn({
+            let kicker = Arc::clone(&kicker);
+            move || kicker.run()
+        })?;
+        Ok((kicker, thread))
+    }
+
+    /// Asks for one kick.
+    pub(super) fn ask(&self) {
+        let mut state = self.state.lock();
+        state.owed_kicks = (state.owed_kicks + 1).min(OWED_KICKS_MAX);
+        let first = state.owed_kicks == 1;
+        drop(state);
+        if first {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Lets the thread end.
+    pub(super) fn stop(&self) {
+        self.state.lock().stopped = true;
+        self.changed.notify_one();
+    }
+
+    fn run(&self) {
+        let mut baseline_at = Instant::now() + self.interval;
+        while self.wait_for_work(baseline_at) {
+            if let Err(error) = self.kick() {
+                // The next one makes up for it: kicks are owed to connections, and the baseline never ends.
+                log::debug!("kick failed: {error}");
+            }
+            let now = Instant::now();
+            if now >= baseline_at {
+                baseline_at = now + self.interval;
+            }
+        }
+    }
+
+    /// Waits until a kick is owed or the baseline's is due; `false` when it is time to end.
+    fn wait_for_work(&self, baseline_at: Instant) -> bool {
+        let mut state = self.state.lock();
+        loop {
+            if state.stopped {
+                return false;
+            }
+            if state.owed_kicks > 0 {
+                state.owed_kicks -= 1;
+                return true;
+            }
+            if self.changed.wait_until(&mut state, baseline_at).timed_out() {
+                return !state.stopped;
+            }
+        }
+    }
+
+    fn kick(&self) -> std::io::Result<()> {
+        let domain = Domain::for_address(self.address);
+        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_linger(Some(Duration::ZERO))?;
+        socket.connect_timeout(&self.address.into(), CONNECT_TIME_MAX)
+    }
+}
+
+/// An address at which a socket that listens on `address` is reached from this machine.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        });
+    }
+    address
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn every_kick_that_was_asked_for_is_made() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (kicker, thread) = Kicker::start(address, Duration::from_secs(3_600)).unwrap();
+        for _ in 0..100 {
+            kicker.ask();
+        }
+        for _ in 0..100 {
+            listener.accept().unwrap();
+        }
+        kicker.stop();
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn the_baseline_kicks_unasked_and_survives_failures() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (kicker, thread) = Kicker::start(address, Duration::from_millis(1)).unwrap();
+        listener.accept().unwrap();
+        drop(listener);
+        kicker.ask();
+        kicker.stop();
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn unspecified_addresses_are_reached_on_loopback() {
+        for (listens_on, expected) in [
+            ("0.0.0.0:7420", "127.0.0.1:7420"),
+            ("[::]:7420", "[::1]:7420"),
+            ("10.0.0.1:7420", "10.0.0.1:7420"),
+        ] {
+            assert_eq!(reachable(listens_on.parse().unwrap()), expected.parse().unwrap());
+        }
+    }
+}

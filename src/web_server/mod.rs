@@ -1,0 +1,170 @@
+//! Sockets and threads. The only place that names tiny_http.
+//!
+//! | threads | do | block on |
+//! |---|---|---|
+//! | tiny_http's: one that accepts, one for each connection | read heads and short bodies | their client |
+//! | `web-N`, a fixed number | handle requests, answer | a socket that takes nothing, up to the send time-out |
+//! | `waiting`, elastic | wait for permits | [`crate::http_interface::BlockedCall::wait`] |
+//! | `slow`, elastic | read long bodies, serve pipelined requests | their client |
+//! | `respond-N`, a fixed number | send what was committed later | as the workers |
+//! | `kick`, one | keeps tiny_http from leaving connections behind | nothing |
+//!
+//! So a release or a status request never queues behind a call that waits. No lock of this module is held
+//! while another is taken, during IO, or while the API is called; the one exception is the workers' turn
+//! at tiny_http's queue.
+//!
+//! What tiny_http 0.12 does wrong and what is done about it stands where it is done: connections left
+//! behind in the module `kick`, bodies in `exchange`, socket options in `listener`, panics in `panic`. An
+//! error from it means that its accept thread has ended, and is fatal.
+
+mod config;
+mod connections;
+mod exchange;
+mod gate;
+mod kick;
+mod listener;
+mod panic;
+mod pool;
+mod responders;
+mod workers;
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Weak},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+
+pub use self::config::Config;
+pub use self::listener::Bound;
+pub use self::panic::is_of_a_connection;
+use self::{
+    connections::{Bounds, Connections},
+    exchange::Exchange,
+    gate::Gate,
+    kick::Kicker,
+    pool::Pool,
+    responders::Responders,
+    workers::Shared,
+};
+use crate::http_interface::Interface;
+
+/// Called when the server cannot go on. The process should end, so that it is started again.
+pub type Fatal = Arc<dyn Fn(&io::Error) + Send + Sync>;
+
+/// A running server.
+pub struct WebServer {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    workers: Vec<JoinHandle<()>>,
+    others: Vec<JoinHandle<()>>,
+}
+
+/// The stop has at least so long for threads that have nothing to do any more.
+const JOIN_TIME_MIN: Duration = Duration::from_millis(100);
+
+impl Bound {
+    /// Listens, and serves from now on.
+    ///
+    /// # Errors
+    /// When the system gives no socket or thread.
+    pub fn start(self, interface: Arc<Interface>, fatal: Fatal) -> io::Result<WebServer> {
+        let address = self.local_addr();
+        let (listener, config) = self.listen()?;
+        let server = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
+        let (responders, mut others) = Responders::start(config.responder_threads)?;
+        let (kicker, kick_thread) = Kicker::start(address, config.kick_interval)?;
+        others.push(kick_thread);
+        let idle_max = config.thread_idle_max;
+        let bounds = Bounds {
+            memory: config.connection_memory,
+            connections_remembered_max: config.connections_remembered_max,
+            pipelined_requests_max: config.pipelined_requests_max,
+        };
+        let shared = Arc::new_cyclic(|shared: &Weak<Shared>| {
+            let shared = shared.clone();
+            let go_on = Box::new(move |ticket, request| {
+                let exchange = Exchange::new(request, ticket);
+                match shared.upgrade() {
+                    Some(shared) => shared.go_on(exchange),
+                    None => exchange.forget(),
+                }
+            });
+            Shared {
+                server,
+                interface,
+                gate: Arc::new(Gate::default()),
+                connections: Arc::new(Connections::new(bounds, go_on)),
+                intake: Mutex::new(()),
+                kicker,
+                waiting: Pool::new("waiting", config.waiting_threads_max, idle_max),
+                slow: Pool::new("slow", config.slow_threads_max, idle_max),
+                responders,
+                fatal,
+                config,
+            }
+        });
+        let workers = (0..shared.config.worker_threads)
+            .map(|number| {
+                let shared = Arc::clone(&shared);
+                let thread = std::thread::Builder::new().name(format!("web-{number}"));
+                thread.spawn(move || shared.work())
+            })
+            .collect::<io::Result<_>>()?;
+        Ok(WebServer { shared, address, workers, others })
+    }
+}
+
+impl WebServer {
+    /// The address that it listens on.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops: lets no request through to the API any more (they are answered 503), waits until all that it
+    /// has seen are answered, then ends the threads. Returns within [`Config::stop_time_max`] and a little;
+    /// `false` when that was too short for something.
+    ///
+    /// The API has to have been told before, so that the calls that wait return, and the commit writer has
+    /// to run on, so that the last replies can be sent. Connections stay open until the process ends.
+    pub fn stop(self) -> bool {
+        let WebServer { shared, address: _, workers, others } = self;
+        let deadline = Instant::now() + shared.config.stop_time_max;
+        shared.gate.close();
+        let answered = shared.gate.wait_until_empty(deadline);
+        // Until here the workers have turned away what came in.
+        for _ in &workers {
+            shared.server.unblock();
+        }
+        let deadline = deadline.max(Instant::now() + JOIN_TIME_MIN);
+        let mut ended = join_until(workers, deadline);
+        shared.waiting.stop();
+        shared.slow.stop();
+        shared.responders.stop();
+        shared.kicker.stop();
+        if let Err(error) = shared.turn_the_rest_away() {
+            log::warn!("while stopping: {error}");
+        }
+        ended &= join_until(others, deadline);
+        answered && ended
+    }
+}
+
+/// Joins threads that are about to end; `false` when the deadline came first. The standard library cannot
+/// join with a time-out, and a channel would not say that a thread has *ended*.
+fn join_until(threads: Vec<JoinHandle<()>>, deadline: Instant) -> bool {
+    const PAUSE: Duration = Duration::from_millis(1);
+    threads.into_iter().all(|thread| {
+        while !thread.is_finished() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(PAUSE);
+        }
+        thread.join().is_ok()
+    })
+}

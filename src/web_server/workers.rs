@@ -1,0 +1,190 @@
+//! The workers: they take requests from tiny_http and run them to the end, unless that may block. Then the
+//! request goes on elsewhere: on a thread that waits, on one for slow requests, or with its commit.
+
+use std::{io, sync::Arc, time::Instant};
+
+use parking_lot::Mutex;
+
+use super::{
+    Config, Fatal,
+    connections::{Arrival, Connections},
+    exchange::Exchange,
+    gate::Gate,
+    kick::Kicker,
+    pool::{Pool, Slot},
+    responders::Responders,
+};
+use crate::{
+    api,
+    http_interface::{BlockedCall, Framing, Handled, Head, Interface, Refusal, Request},
+};
+
+/// What all threads of the server share.
+pub(super) struct Shared {
+    pub(super) config: Config,
+    pub(super) server: tiny_http::Server,
+    pub(super) interface: Arc<Interface>,
+    pub(super) gate: Arc<Gate>,
+    pub(super) connections: Arc<Connections<tiny_http::Request>>,
+    /// Held while a request is taken, which is all the time when there is none.
+    pub(super) intake: Mutex<()>,
+    pub(super) kicker: Arc<Kicker>,
+    pub(super) waiting: Arc<Pool>,
+    pub(super) slow: Arc<Pool>,
+    pub(super) responders: Responders,
+    pub(super) fatal: Fatal,
+}
+
+impl Shared {
+    /// A worker's life: until the gate is closed and the worker is unblocked.
+    pub(super) fn work(self: &Arc<Shared>) {
+        loop {
+            match self.next(|server| server.recv().map(Some)) {
+                Ok(arrival) => self.take(arrival),
+                // Being unblocked is an error too.
+                Err(_) if self.gate.is_closed() => return,
+                Err(error) => {
+                    // tiny_http has ended its accept thread: nobody can connect any more.
+                    (self.fatal)(&error);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Answers what came in after the gate was closed and that no worker took.
+    pub(super) fn turn_the_rest_away(self: &Arc<Shared>) -> io::Result<()> {
+        while let Some(arrival) = self.next(tiny_http::Server::try_recv)? {
+            self.take(Some(arrival));
+        }
+        Ok(())
+    }
+
+    /// Takes the next request and notes it, one thread at a time: the requests of a connection have to be
+    /// noted in their order.
+    fn next(
+        &self,
+        receive: impl FnOnce(&tiny_http::Server) -> io::Result<Option<tiny_http::Request>>,
+    ) -> io::Result<Option<Arrival<tiny_http::Request>>> {
+        let _intake = self.intake.lock();
+        let request = receive(&self.server)?;
+        Ok(request.map(|request| {
+            // There is no address only on a unix socket, and we listen on none.
+            let address = request.remote_addr().copied().unwrap_or(self.config.listen);
+            self.connections.arrive(address, request, Instant::now())
+        }))
+    }
+
+    fn take(self: &Arc<Shared>, arrival: Option<Arrival<tiny_http::Request>>) {
+        match arrival {
+            Some(Arrival::Serve(ticket, request)) => {
+                if ticket.is_new {
+                    self.kicker.ask();
+                }
+                self.begin(Exchange::new(request, ticket));
+            }
+            Some(Arrival::Forget(request)) => {
+                log::warn!("a request on a connection that was given up");
+                std::mem::forget(request);
+            }
+            Some(Arrival::Kept) | None => {}
+        }
+    }
+
+    /// Serves a request that had to wait for the one before it. This thread is done with the earlier one but
+    /// for writing its answer, so the next is another's.
+    pub(super) fn go_on(self: &Arc<Shared>, exchange: Exchange) {
+        match self.slow.slot() {
+            Some(slot) => {
+                let shared = Arc::clone(self);
+                slot.run(Box::new(move || shared.begin(exchange)));
+            }
+            None => exchange.forget(),
+        }
+    }
+
+    fn begin(self: &Arc<Shared>, exchange: Exchange) {
+        let head = exchange.head();
+        match self.interface.check_head(&head) {
+            Err(refusal) => self.refuse_unread(exchange, *refusal),
+            Ok(framing) if exchange.has_slow_body(framing) => {
+                self.serve_slowly(exchange, head, framing);
+            }
+            Ok(framing) => self.serve(exchange, head, framing),
+        }
+    }
+
+    /// Refuses before the body was read. Reading the rest may block.
+    fn refuse_unread(self: &Arc<Shared>, exchange: Exchange, refusal: Refusal) {
+        let Refusal { response, framing } = refusal;
+        let discard_bytes_max = self.config.discard_bytes_max;
+        if framing == Some(Framing::Empty) {
+            exchange.respond(response);
+            return;
+        }
+        match self.slow.slot() {
+            Some(slot) => slot.run(Box::new(move || {
+                exchange.refuse_unread(response, framing, discard_bytes_max);
+            })),
+            None => exchange.abandon(&response),
+        }
+    }
+
+    /// Serves on a thread of its own, where the client's pace holds up nobody.
+    fn serve_slowly(self: &Arc<Shared>, exchange: Exchange, head: Head, framing: Framing) {
+        match self.slow.slot() {
+            Some(slot) => {
+                let shared = Arc::clone(self);
+                slot.run(Box::new(move || shared.serve(exchange, head, framing)));
+            }
+            None => {
+                let full = api::Error::ServiceFull {
+                    bound: "slow_threads_max",
+                    limit: self.config.slow_threads_max,
+                };
+                exchange.abandon(&self.interface.refuse(&head, &full));
+            }
+        }
+    }
+
+    fn serve(self: &Arc<Shared>, mut exchange: Exchange, head: Head, framing: Framing) {
+        let bytes_max = self.interface.limits().body_bytes_max;
+        let body = match exchange.read_body(framing, bytes_max) {
+            Ok(body) => body,
+            Err(error) => {
+                let response = self.interface.refuse_body(&head, &error);
+                let discard_bytes_max = self.config.discard_bytes_max;
+                exchange.refuse_unread(response, Some(framing), discard_bytes_max);
+                return;
+            }
+        };
+        let Some(pass) = self.gate.enter() else {
+            exchange.respond(self.interface.refuse(&head, &api::Error::Stopping));
+            return;
+        };
+        exchange.admit(pass);
+        match self.interface.handle(Request { head, body }) {
+            Handled::Ready { response, after } => {
+                self.responders.deliver(&self.interface, exchange, response, after);
+            }
+            Handled::Blocked(call) => match self.waiting.slot() {
+                Some(slot) => self.wait_on(slot, exchange, call),
+                None => {
+                    let full = api::Error::ServiceFull {
+                        bound: "waiting_threads_max",
+                        limit: self.config.waiting_threads_max,
+                    };
+                    exchange.respond(call.refuse(&full));
+                }
+            },
+        }
+    }
+
+    fn wait_on(self: &Arc<Shared>, slot: Slot, exchange: Exchange, call: BlockedCall) {
+        let shared = Arc::clone(self);
+        slot.run(Box::new(move || {
+            let (response, after) = call.wait();
+            shared.responders.deliver(&shared.interface, exchange, response, after);
+        }));
+    }
+}
