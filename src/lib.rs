@@ -21,12 +21,13 @@ pub mod storage;
 pub mod semaphore;
 
 pub mod api;
-
 pub mod router;
 
 pub mod http_interface;
 
 pub mod web_server;
+
+pub mod application;
 
 pub mod cli;
 pub mod client;

@@ -28,7 +28,7 @@ impl Service {
         let (settings, origin) = change(present.as_ref())?;
         let command = Command::SetSemaphore { name: name.clone(), settings, origin, force };
         let outcome =
-            self.shared.apply(&mut state, command).map_err(|error| state.refusal(error))?;
+            self.shared.apply(&mut state, command).1.map_err(|error| state.refusal(error))?;
         let revision = state.core.revision();
         let view = state.core.semaphore(name).ok_or(Refusal::Stopping)?;
         Ok(Seen { what: (outcome == Outcome::Registered, view), revision })
@@ -41,7 +41,7 @@ impl Service {
     pub fn remove_semaphore(&self, name: &SemaphoreName, force: bool) -> Result<Seen<()>, Refusal> {
         let mut state = self.shared.state.lock();
         let command = Command::RemoveSemaphore { name: name.clone(), force };
-        self.shared.apply(&mut state, command).map_err(|error| state.refusal(error))?;
+        self.shared.apply(&mut state, command).1.map_err(|error| state.refusal(error))?;
         Ok(Seen { what: (), revision: state.core.revision() })
     }
 }

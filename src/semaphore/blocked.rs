@@ -75,20 +75,20 @@ impl BlockedClaim {
             _ => Outcome::Waiting { sequence: self.sequence, blocked: false },
         };
         self.leave(&mut state);
-        Some(shared.status(&state, outcome))
+        Some(state.status(shared.clock.now(), outcome))
     }
 
     /// Only a claim with a callback is offered while a request blocks on it: a renew confirms it, and
     /// an acquire does not.
     fn offered(&self, shared: &Shared, state: &mut State) -> Attempted {
-        let outcome = match &self.asked {
-            Asked::Acquire { .. } => Ok(Outcome::Offered(self.sequence)),
+        let (now, outcome) = match &self.asked {
+            Asked::Acquire { .. } => (shared.clock.now(), Ok(Outcome::Offered(self.sequence))),
             Asked::Renew { id, ttl } => {
                 shared.apply(state, Command::Renew { id: id.clone(), ttl: *ttl, blocks: false })
             }
         };
         match outcome {
-            Ok(outcome) => shared.status(state, outcome),
+            Ok(outcome) => state.status(now, outcome),
             Err(error) => Err(state.refusal(error)),
         }
     }
@@ -108,7 +108,7 @@ impl BlockedClaim {
             return;
         }
         let command = Command::Unblock { sequence: self.sequence, closed: false };
-        if let Err(error) = self.shared.apply(state, command) {
+        if let (_, Err(error)) = self.shared.apply(state, command) {
             log::error!("leaving a claim was refused: {error}");
         }
         state.leave_gate(self.sequence);

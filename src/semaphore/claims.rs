@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    BlockedClaim, Service, Shared,
+    BlockedClaim, Service,
     blocked::Asked,
     core::{ClaimView, Command, Core, Error, Now, Outcome, Presence},
     state::State,
@@ -91,7 +91,7 @@ impl Service {
         if state.is_stopping() {
             return Attempt::Done(Err(Refusal::Stopping));
         }
-        let outcome = self.shared.apply(&mut state, command(slot.is_some()));
+        let (now, outcome) = self.shared.apply(&mut state, command(slot.is_some()));
         let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(error) => return Attempt::Done(Err(state.refusal(error))),
@@ -102,7 +102,7 @@ impl Service {
                 let shared = Arc::clone(&self.shared);
                 Attempt::Blocked(BlockedClaim::new(shared, asked, sequence, gate, deadline, slot))
             }
-            (outcome, ..) => Attempt::Done(self.shared.status(&state, outcome)),
+            (outcome, ..) => Attempt::Done(state.status(now, outcome)),
         }
     }
 
@@ -112,7 +112,7 @@ impl Service {
     /// When no claim of this id is known.
     pub fn release(&self, id: ClaimId) -> Result<Revision, Refusal> {
         let mut state = self.shared.state.lock();
-        match self.shared.apply(&mut state, Command::Release { id }) {
+        match self.shared.apply(&mut state, Command::Release { id }).1 {
             Ok(_) => Ok(state.core.revision()),
             Err(error) => Err(state.refusal(error)),
         }
@@ -126,7 +126,7 @@ impl Service {
         let seen = {
             let mut state = self.shared.state.lock();
             let command = Command::Revoke { id: id.clone(), note };
-            if let Err(error) = self.shared.apply(&mut state, command) {
+            if let (_, Err(error)) = self.shared.apply(&mut state, command) {
                 return Err(state.refusal(error));
             }
             let seen = state.core.revision();
@@ -153,11 +153,9 @@ impl State {
     pub(super) fn refusal(&self, error: Error) -> Refusal {
         Refusal::Core(error, self.core.revision())
     }
-}
 
-impl Shared {
-    /// The claim that a command was about, as a reply shows it.
-    pub(super) fn status(&self, state: &State, outcome: Outcome) -> Attempted {
+    /// The claim that a command at `now` was about, as a reply shows it.
+    pub(super) fn status(&self, now: Now, outcome: Outcome) -> Attempted {
         let sequence = match outcome {
             Outcome::Granted(sequence)
             | Outcome::Prolonged(sequence)
@@ -166,8 +164,8 @@ impl Shared {
             | Outcome::Ended(sequence) => sequence,
             Outcome::EndedBefore | Outcome::Registered | Outcome::Done => Sequence(0),
         };
-        match state.core.claim_by_sequence(sequence) {
-            Some(view) => Ok((outcome, status(view, self.clock.now(), state.core.revision()))),
+        match self.core.claim_by_sequence(sequence) {
+            Some(view) => Ok((outcome, status(view, now, self.core.revision()))),
             // The lock was held since the command: a claim that it left alive is there.
             None => Err(Refusal::Stopping),
         }

@@ -156,11 +156,16 @@ impl State {
 }
 
 impl Shared {
-    /// Handles a command under the state's lock.
-    pub(super) fn apply(&self, state: &mut State, command: Command) -> Result<Outcome, Error> {
-        let outcome = state.apply(self.clock.now(), command);
+    /// Handles a command under the state's lock; also tells when that was.
+    pub(super) fn apply(
+        &self,
+        state: &mut State,
+        command: Command,
+    ) -> (Now, Result<Outcome, Error>) {
+        let now = self.clock.now();
+        let outcome = state.apply(now, command);
         self.changed(state);
-        outcome
+        (now, outcome)
     }
 
     /// Wakes the writer, and the watchers, if there is something for them.

@@ -1,0 +1,36 @@
+//! The daemon's command line.
+
+use std::path::PathBuf;
+
+use argh::{ArgsInfo, FromArgs};
+
+/// Hands out limited resources over HTTP with semaphore semantics.
+///
+/// Jobs acquire a permit here before they start a licensed tool, wait in a fair queue when none is free,
+/// and give it back at the end.
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(
+    example = "semaphored --config /etc/semaphored/semaphored.toml",
+    example = "semaphored --listen 127.0.0.1:0 --data-dir ./data",
+    example = "semaphored --check-config --config ./semaphored.toml",
+    note = "Environment: RUST_LOG sets what is logged (error, warn, info, debug); info is the default.",
+    error_code(64, "the command line is wrong"),
+    error_code(70, "a thread could not be started"),
+    error_code(74, "storage failed"),
+    error_code(75, "another semaphored uses the data directory"),
+    error_code(78, "the configuration is wrong")
+)]
+pub(crate) struct Args {
+    /// configuration file; without it /etc/semaphored/semaphored.toml is read if it exists
+    #[argh(option, arg_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// address and port to listen on, 127.0.0.1:7420 by default; port 0 takes a free one
+    #[argh(option, arg_name = "ADDR:PORT")]
+    pub(crate) listen: Option<std::net::SocketAddr>,
+    /// directory for the database, /var/lib/semaphored by default
+    #[argh(option, arg_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// read the configuration, say what is wrong with it, and end
+    #[argh(switch)]
+    pub(crate) check_config: bool,
+}

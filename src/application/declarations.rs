@@ -1,0 +1,90 @@
+//! From the configuration's semaphores to the service's.
+//!
+//! A declaration is applied when it is new or has changed since it was last applied, so what an admin
+//! changed at run time stays until the file says something new.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+
+use crate::{
+    model::{Declaration, Origin, SemaphoreName, SemaphoreSettings},
+    semaphore::{Refusal, Service, core},
+};
+
+/// Applies the declared semaphores, and logs what it did and what it could not do.
+pub(crate) fn apply(service: &Service, declared: &BTreeMap<SemaphoreName, SemaphoreSettings>) {
+    let present: BTreeMap<_, _> =
+        service.semaphores().what.into_iter().map(|view| (view.name.clone(), view)).collect();
+    for (name, settings) in declared {
+        let origin = Origin::File(fingerprint(settings));
+        if present.get(name).is_some_and(|view| view.origin == origin) {
+            continue;
+        }
+        let change = |_: Option<&core::SemaphoreView>| Ok((settings.clone(), origin));
+        match service.set_semaphore::<Refusal>(name, false, &change) {
+            Ok(seen) => {
+                let verb = if seen.what.0 { "registered" } else { "changed" };
+                log::info!("{verb} {name} as declared: capacity {}", settings.capacity);
+            }
+            Err(refusal) => log::error!(
+                "the declaration of {name} was not applied: {}; it stays as it was",
+                reason(&refusal)
+            ),
+        }
+    }
+    for (name, view) in present {
+        if matches!(view.origin, Origin::File(_)) && !declared.contains_key(&name) {
+            remove_undeclared(service, &name);
+        }
+    }
+}
+
+/// A semaphore that vanished from the file goes too, but not under its claims.
+fn remove_undeclared(service: &Service, name: &SemaphoreName) {
+    match service.remove_semaphore(name, false) {
+        Ok(_) => log::info!("unregistered {name}, which is not declared any more"),
+        Err(refusal) => log::warn!(
+            "{name} is not declared any more and is kept: {}; drain it, and it goes at the next start",
+            reason(&refusal)
+        ),
+    }
+}
+
+fn reason(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::Core(core::Error::WouldEndClaims { claims, .. }, _) => format!(
+            "{claims} waiting claims ask for more than its capacity; let them end, or change the \
+             capacity over the API with ?force=true"
+        ),
+        Refusal::Core(error, _) => error.to_string(),
+        Refusal::StorageLow => "the disk is nearly full".into(),
+        Refusal::Stopping => "the service is stopping".into(),
+        Refusal::History => "the history cannot be read".into(),
+    }
+}
+
+/// SHA-256 of what the declaration says. A setting that has its default does not count, so that a later
+/// version with more settings sees the same declaration.
+fn fingerprint(settings: &SemaphoreSettings) -> Declaration {
+    let defaults = SemaphoreSettings::with_capacity(settings.capacity);
+    let durations = [
+        ("default_ttl", Some(settings.default_ttl), Some(defaults.default_ttl)),
+        ("max_ttl", Some(settings.max_ttl), Some(defaults.max_ttl)),
+        ("max_hold", settings.max_hold, None),
+        ("queue_ttl", Some(settings.queue_ttl), Some(defaults.queue_ttl)),
+        ("offer_ttl", settings.offer_ttl, None),
+        ("wait_timeout", settings.wait_timeout, None),
+        ("cooldown", Some(settings.cooldown), Some(defaults.cooldown)),
+    ];
+    let mut said = format!("capacity={}\n", settings.capacity);
+    for (name, duration, default) in durations {
+        if let Some(duration) = duration.filter(|_| duration != default) {
+            said.push_str(&format!("{name}={}ms\n", duration.as_millis()));
+        }
+    }
+    if let Some(description) = &settings.description {
+        said.push_str(&format!("description={description}\n"));
+    }
+    Declaration(Sha256::digest(said.as_bytes()).into())
+}

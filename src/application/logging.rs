@@ -1,0 +1,41 @@
+//! Logging: one line an event, to standard error.
+//!
+//! Under systemd (`JOURNAL_STREAM` is set, see systemd.exec(5)) a line begins with its priority as
+//! sd-daemon(3) wants it, and the journal adds the time. Elsewhere it begins with the time.
+
+use std::io::Write;
+
+use env_logger::{Env, fmt::Formatter};
+use log::{Level, Record};
+
+use crate::model::WallTime;
+
+/// Starts logging. What is logged: `RUST_LOG`, info by default.
+pub(crate) fn start() {
+    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    let mut builder = env_logger::Builder::from_env(Env::default().default_filter_or("info"));
+    builder.format(
+        move |out, record| {
+            if journal { for_journal(out, record) } else { for_people(out, record) }
+        },
+    );
+    // A second start (in a test, in a program that has a logger of its own) changes nothing.
+    let _ = builder.try_init();
+}
+
+fn for_journal(out: &mut Formatter, record: &Record<'_>) -> std::io::Result<()> {
+    let priority = match record.level() {
+        Level::Error => 3,
+        Level::Warn => 4,
+        Level::Info => 6,
+        Level::Debug | Level::Trace => 7,
+    };
+    writeln!(out, "<{priority}>{}", record.args())
+}
+
+fn for_people(out: &mut Formatter, record: &Record<'_>) -> std::io::Result<()> {
+    let since_1970 = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let time = WallTime(0).after(since_1970).to_rfc3339();
+    let style = out.default_level_style(record.level());
+    writeln!(out, "{time} {style}{:5}{style:#} {}", record.level(), record.args())
+}

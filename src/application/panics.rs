@@ -1,0 +1,20 @@
+//! Panics: a bug whose reach nobody knows, so the process ends and starts again from what is on disk.
+//!
+//! The exception is tiny_http's thread of a single connection, which holds nothing but that connection: see
+//! [`crate::web_server::is_of_a_connection`].
+
+use crate::web_server::is_of_a_connection;
+
+/// Logs panics, and aborts on all but those of a connection.
+pub(crate) fn abort_on_panic() {
+    std::panic::set_hook(Box::new(|panic| {
+        if is_of_a_connection(panic) {
+            log::debug!("a connection was reset before it was read: {panic}");
+            return;
+        }
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("without a name");
+        log::error!("a bug, the process ends and has to be started again: thread {name}: {panic}");
+        std::process::abort();
+    }));
+}
