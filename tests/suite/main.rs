@@ -2,5 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panic")]
 
 mod client_run;
+mod core_rules;
 mod fake_service;
+mod layers;
 mod web_server;

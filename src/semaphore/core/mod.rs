@@ -32,9 +32,6 @@ mod settle;
 mod timers;
 mod view;
 
-#[cfg(test)]
-mod tests;
-
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,

@@ -1,7 +1,8 @@
 //! The queue: presence, time-outs, ids, bounds.
 
+use semaphored::semaphore::core::Limits;
+
 use super::{check, check_with};
-use crate::semaphore::core::Limits;
 
 #[test]
 fn a_poller_keeps_its_place_by_asking() {
