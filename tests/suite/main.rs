@@ -2,5 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panic")]
 
 mod client_run;
+mod daemon;
 mod fake_service;
+mod http;
+mod lifecycle;
+mod schema;
 mod web_server;
