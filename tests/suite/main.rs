@@ -3,6 +3,10 @@
 
 mod client_run;
 mod core_rules;
+mod daemon;
 mod fake_service;
+mod http;
 mod layers;
+mod lifecycle;
+mod schema;
 mod web_server;

@@ -1,0 +1,279 @@
+//! The real daemon in a test: its own process, directory and port.
+//!
+//! ```ignore
+//! let mut daemon = Daemon::start("[semaphores]\nA = 2");
+//! let claim = daemon.call("PUT", "/api/v1/claims/a?wait=5", r#"{"permits": {"A": 1}}"#);
+//! daemon.kill();                     // kill -9
+//! daemon.start_again(Port::Same);    // recovers from the same directory
+//! daemon.stop();                     // SIGTERM; fails the test unless it exits with 0
+//! ```
+//!
+//! Nothing sleeps for a fixed time: starting waits for the line that tells the address, stopping for the
+//! end of the log, everything else for a condition ([`poll`]), all within [`DEADLINE`]. A daemon that is
+//! dropped is killed, and no other process is.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Condvar, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::http::{self, Request, Response};
+
+/// How long a test waits for something before it fails.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+/// Pause between two looks at a condition that cannot be waited on.
+const POLL_PAUSE: Duration = Duration::from_millis(5);
+/// What the daemon logs when it listens, before its address.
+const READY: &str = "listening on ";
+
+/// Which port to listen on after a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Port {
+    /// The one that it had.
+    Same,
+    /// A free one.
+    New,
+}
+
+/// A daemon with a directory of its own. Runs, or is stopped and can be started again.
+pub(crate) struct Daemon {
+    directory: TempDir,
+    address: SocketAddr,
+    running: Option<Running>,
+}
+
+struct Running {
+    child: Child,
+    log: Arc<Log>,
+}
+
+impl Daemon {
+    /// Starts a daemon with this configuration (TOML) on a free port, and returns when it listens.
+    pub(crate) fn start(config: &str) -> Daemon {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("semaphored.toml"), config).unwrap();
+        let mut daemon =
+            Daemon { directory, address: SocketAddr::from(([127, 0, 0, 1], 0)), running: None };
+        daemon.start_again(Port::New);
+        daemon
+    }
+
+    /// Starts it again on the same data directory, with the configuration as it is in the file now.
+    pub(crate) fn start_again(&mut self, port: Port) {
+        assert!(self.running.is_none(), "it still runs");
+        if port == Port::New {
+            self.address.set_port(0);
+        }
+        let running = Running::start(self.address, &self.data_dir(), &self.config_file());
+        self.address = running.address();
+        self.running = Some(running);
+    }
+
+    /// Kills it at once (SIGKILL), as a crash would.
+    pub(crate) fn kill(&mut self) {
+        let mut running = self.running.take().expect("it does not run");
+        running.child.kill().unwrap();
+        running.child.wait().unwrap();
+    }
+
+    /// Asks it to end (SIGTERM) and waits until it has; fails unless it exits with 0.
+    pub(crate) fn stop(&mut self) {
+        self.signal(Signal::TERM);
+        let log = Arc::clone(self.log());
+        let status = self.wait_for_exit();
+        assert!(status.success(), "{status}; its log:\n{}", log.text());
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let running = self.running.as_ref().expect("it does not run");
+        kill_process(Pid::from_child(&running.child), signal).unwrap();
+    }
+
+    /// Waits until it has ended by itself or after a signal.
+    pub(crate) fn wait_for_exit(&mut self) -> ExitStatus {
+        let mut running = self.running.take().expect("it does not run");
+        running.log.wait_for_end();
+        running.child.wait().unwrap()
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `http://127.0.0.1:PORT`, for clients that want a URL.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Where it keeps its database.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// Its configuration; what is written here counts from the next start on.
+    pub(crate) fn config_file(&self) -> PathBuf {
+        self.directory.path().join("semaphored.toml")
+    }
+
+    /// What it logs.
+    pub(crate) fn log(&self) -> &Arc<Log> {
+        &self.running.as_ref().expect("it does not run").log
+    }
+
+    /// Sends a request, with `Content-Type: application/json` if it has a body.
+    pub(crate) fn call(&self, method: &str, target: &str, body: &str) -> Response {
+        self.send(&Request::json(method, target, body))
+    }
+
+    /// Sends a request as it is.
+    pub(crate) fn send(&self, request: &Request) -> Response {
+        http::send(self.address, request)
+    }
+
+    /// Sends a request from a thread of its own: for those that block.
+    pub(crate) fn call_later(
+        &self,
+        method: &str,
+        target: &str,
+        body: &str,
+    ) -> thread::JoinHandle<Response> {
+        let (address, request) = (self.address, Request::json(method, target, body));
+        thread::spawn(move || http::send(address, &request))
+    }
+
+    /// The JSON at a path that has to answer 200.
+    pub(crate) fn look(&self, target: &str) -> Value {
+        let response = self.call("GET", target, "");
+        assert_eq!(response.status, 200, "{target}: {response:?}");
+        response.json()
+    }
+
+    /// Waits until so many requests block.
+    pub(crate) fn wait_for_blocked(&self, requests: u64) {
+        poll(&format!("{requests} blocked requests"), || {
+            let service = self.look("/api/v1/service");
+            (service["waiting_requests"].as_u64() == Some(requests)).then_some(())
+        });
+    }
+}
+
+/// Asks again and again until there is an answer; fails after [`DEADLINE`].
+pub(crate) fn poll<T>(wanted: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {wanted}");
+        thread::sleep(POLL_PAUSE);
+    }
+}
+
+impl Running {
+    fn start(listen: SocketAddr, data_dir: &Path, config: &Path) -> Running {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_semaphored"))
+            .args(["--listen", &listen.to_string(), "--data-dir"])
+            .arg(data_dir)
+            .arg("--config")
+            .arg(config)
+            .env_remove("RUST_LOG")
+            .env_remove("JOURNAL_STREAM")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = child.stderr.take().unwrap();
+        let log = Arc::new(Log::default());
+        let writer = Arc::clone(&log);
+        // Reads to the end: a full pipe would stop the daemon.
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                writer.add(line);
+            }
+            writer.end();
+        });
+        Running { child, log }
+    }
+
+    /// Waits until it listens.
+    fn address(&self) -> SocketAddr {
+        let line = self.log.wait_for(READY);
+        let (_, address) = line.rsplit_once(READY).unwrap();
+        address.trim().parse().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // After a wait these do nothing: the child is known to be gone.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The lines that a daemon has logged.
+#[derive(Default)]
+pub(crate) struct Log {
+    lines: Mutex<Lines>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Lines {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+impl Log {
+    fn add(&self, line: String) {
+        self.lines.lock().unwrap().lines.push(line);
+        self.changed.notify_all();
+    }
+
+    fn end(&self) {
+        self.lines.lock().unwrap().ended = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits for a line that contains `text`, and returns the first; fails if the log ends without it.
+    pub(crate) fn wait_for(&self, text: &str) -> String {
+        self.wait(text, |lines| {
+            let found = lines.lines.iter().find(|line| line.contains(text)).cloned();
+            assert!(found.is_some() || !lines.ended, "no {text:?} in:\n{}", lines.lines.join("\n"));
+            found
+        })
+    }
+
+    fn wait_for_end(&self) {
+        self.wait("the end of the process", |lines| lines.ended.then_some(()));
+    }
+
+    fn wait<T>(&self, wanted: &str, found: impl Fn(&Lines) -> Option<T>) -> T {
+        let deadline = Instant::now() + DEADLINE;
+        let mut lines = self.lines.lock().unwrap();
+        loop {
+            if let Some(found) = found(&lines) {
+                return found;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "waited in vain for {wanted:?}:\n{}", lines.lines.join("\n"));
+            lines = self.changed.wait_timeout(lines, left).unwrap().0;
+        }
+    }
+
+    /// All lines until now.
+    pub(crate) fn text(&self) -> String {
+        self.lines.lock().unwrap().lines.join("\n")
+    }
+}
