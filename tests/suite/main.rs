@@ -1,1 +1,3 @@
-//! x
+//! The integration tests, one crate: it links once.
+
+mod core_model;
