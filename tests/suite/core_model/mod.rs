@@ -22,7 +22,7 @@ use semaphored::semaphore::core::Limits;
 
 use self::{
     run::Run,
-    step::{Step, capacities, script},
+    step::{Step, script, semaphores},
 };
 
 /// Runs random scripts under these limits; `cases` of them unless the environment says otherwise.
@@ -40,24 +40,28 @@ fn check(limits: Limits, cases: u32, steps_max: usize) {
         max_shrink_iters: 20_000,
         ..Config::default()
     };
-    let scripts = (capacities(), script(steps_max));
+    let scripts = (semaphores(), script(steps_max));
     let checked = TestRunner::new(config)
-        .run(&scripts, |(capacities, steps)| run_script(limits, &capacities, &steps));
+        .run(&scripts, |(semaphores, steps)| run_script(limits, &semaphores, &steps));
     match checked {
         Ok(()) => {}
-        Err(TestError::Fail(why, (capacities, steps))) => {
+        Err(TestError::Fail(why, (semaphores, steps))) => {
             let steps: Vec<String> = steps.iter().map(|step| format!("  {step:?}")).collect();
             let steps = steps.join("\n");
             panic!(
-                "{why}\ncapacities {capacities:?}\n{steps}\nPROPTEST_RNG_SEED={seed} repeats it"
+                "{why}\ncapacities and cooldowns {semaphores:?}\n{steps}\nPROPTEST_RNG_SEED={seed} repeats it"
             );
         }
         Err(TestError::Abort(why)) => panic!("{why}"),
     }
 }
 
-fn run_script(limits: Limits, capacities: &[u32], steps: &[Step]) -> Result<(), TestCaseError> {
-    let mut run = Run::new(limits, capacities)?;
+fn run_script(
+    limits: Limits,
+    semaphores: &[(u32, u64)],
+    steps: &[Step],
+) -> Result<(), TestCaseError> {
+    let mut run = Run::new(limits, semaphores)?;
     for (number, step) in steps.iter().enumerate() {
         run.step(step).map_err(|failure| match failure {
             TestCaseError::Fail(why) => TestCaseError::fail(format!("step {number}: {why}")),
@@ -69,7 +73,7 @@ fn run_script(limits: Limits, capacities: &[u32], steps: &[Step]) -> Result<(), 
 
 #[test]
 fn core_does_what_the_naive_model_does() {
-    check(Limits::default(), 256, 60);
+    check(Limits::default(), 200, 150);
 }
 
 /// Small bounds, so that each of them is met.
@@ -82,5 +86,5 @@ fn core_does_what_the_naive_model_does_at_its_bounds() {
         waiting_sets_max: 3,
         ended_ids_max: 5,
     };
-    check(limits, 128, 60);
+    check(limits, 100, 150);
 }

@@ -57,7 +57,7 @@ fn recover(limits: Limits, base: Base, ended: &[Ended], now: Now) -> Result<Core
 }
 
 impl Run {
-    pub(super) fn new(limits: Limits, capacities: &[u32]) -> Result<Run, TestCaseError> {
+    pub(super) fn new(limits: Limits, semaphores: &[(u32, u64)]) -> Result<Run, TestCaseError> {
         let mut run = Run {
             limits,
             now: Now { service: ServiceTime::default(), wall: WALL_START },
@@ -71,8 +71,14 @@ impl Run {
             fences: BTreeMap::new(),
             used: BTreeMap::new(),
         };
-        for (number, capacity) in capacities.iter().enumerate().filter(|(_, c)| **c > 0) {
-            let settings = SemaphoreSettings::with_capacity(*capacity);
+        for (number, (capacity, cooldown_s)) in semaphores.iter().enumerate() {
+            if *capacity == 0 {
+                continue;
+            }
+            let settings = SemaphoreSettings {
+                cooldown: Duration::from_secs(*cooldown_s),
+                ..SemaphoreSettings::with_capacity(*capacity)
+            };
             let (name, origin) = (name(number), Origin::Api);
             run.apply(Command::SetSemaphore { name, settings, origin, force: false })?;
         }

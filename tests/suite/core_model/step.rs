@@ -114,30 +114,30 @@ pub(super) enum Setting {
 
 fn tick() -> impl Strategy<Value = Tick> {
     prop_oneof![
-        6 => Just(Tick::None),
-        4 => select(&[1, 500, 1_000, 1_000, 2_000, 5_000][..]).prop_map(Tick::Both),
-        4 => select(&[0, 0, 1, 3_000][..]).prop_map(Tick::Deadline),
+        30 => Just(Tick::None),
+        12 => select(&[1, 500, 1_000, 1_000, 2_000][..]).prop_map(Tick::Both),
+        8 => select(&[0, 0, 0, 1, 1_000][..]).prop_map(Tick::Deadline),
         1 => select(&[20_000, 60_000, 25 * 3_600_000][..]).prop_map(Tick::Both),
-        1 => select(&[-7_000, -500, 3_000, 60_000][..]).prop_map(Tick::Wall),
+        2 => select(&[-7_000, -500, 3_000, 60_000][..]).prop_map(Tick::Wall),
     ]
 }
 
 fn seconds() -> impl Strategy<Value = Option<u64>> {
-    option::weighted(0.4, select(&[1, 2, 5, 10, 30][..]))
+    option::weighted(0.3, select(&[1, 2, 5, 10, 30][..]))
 }
 
 fn target() -> impl Strategy<Value = Target> {
     prop_oneof![
-        8 => any::<usize>().prop_map(Target::Live),
+        15 => any::<usize>().prop_map(Target::Live),
         1 => any::<usize>().prop_map(Target::Any),
     ]
 }
 
 fn spec() -> impl Strategy<Value = Spec> {
     let permits = prop_oneof![
-        4 => vec((0_usize..5, 1_u32..3), 1..2),
-        4 => vec((0_usize..3, 1_u32..4), 1..4),
-        1 => vec((0_usize..5, 1_u32..5), 2..5),
+        6 => vec((0_usize..3, 1_u32..3), 1),
+        6 => vec((0_usize..3, 1_u32..3), 2..4),
+        1 => vec((0_usize..5, 1_u32..5), 1..5),
     ];
     let priority = prop_oneof![5 => Just(0), 2 => -2_i64..3, 1 => select(&[-100, 100][..])];
     let kind = (prop::bool::weighted(0.85), prop::bool::weighted(0.2));
@@ -163,7 +163,7 @@ fn spec() -> impl Strategy<Value = Spec> {
 fn setting() -> impl Strategy<Value = Setting> {
     prop_oneof![
         6 => (1_u32..6).prop_map(Setting::Capacity),
-        3 => any::<bool>().prop_map(Setting::Draining),
+        2 => prop::bool::weighted(0.4).prop_map(Setting::Draining),
         2 => select(&[0, 1, 5, 10][..]).prop_map(Setting::CooldownS),
         1 => seconds().prop_map(Setting::MaxHoldS),
         1 => (1_u64..20, 1_u64..40)
@@ -179,20 +179,21 @@ fn setting() -> impl Strategy<Value = Setting> {
 fn action() -> impl Strategy<Value = Action> {
     let flag = any::<bool>;
     prop_oneof![
-        14 => (spec(), flag()).prop_map(|(spec, blocks)| Action::New { spec, blocks }),
-        6 => (target(), flag()).prop_map(|(target, blocks)| Action::Again { target, blocks }),
+        30 => (spec(), prop::bool::weighted(0.6))
+            .prop_map(|(spec, blocks)| Action::New { spec, blocks }),
+        8 => (target(), flag()).prop_map(|(target, blocks)| Action::Again { target, blocks }),
         1 => (target(), spec()).prop_map(|(target, spec)| Action::Other { target, spec }),
-        5 => (target(), seconds(), flag())
+        7 => (target(), seconds(), flag())
             .prop_map(|(target, ttl_s, blocks)| Action::Renew { target, ttl_s, blocks }),
-        8 => target().prop_map(Action::Release),
+        9 => target().prop_map(Action::Release),
         1 => target().prop_map(Action::Revoke),
-        7 => (target(), flag()).prop_map(|(target, closed)| Action::Unblock { target, closed }),
-        5 => (0_usize..5, setting(), flag())
+        10 => (target(), prop::bool::weighted(0.6)).prop_map(|(target, closed)| Action::Unblock { target, closed }),
+        8 => (0_usize..4, setting(), flag())
             .prop_map(|(semaphore, setting, force)| Action::Set { semaphore, setting, force }),
-        1 => (0_usize..5, flag())
+        1 => (0_usize..5, prop::bool::weighted(0.3))
             .prop_map(|(semaphore, force)| Action::Remove { semaphore, force }),
         8 => Just(Action::Timeout),
-        1 => (select(&[0, 1_500, 30_000][..]), flag())
+        2 => (select(&[0, 1_500, 30_000][..]), flag())
             .prop_map(|(down_ms, from_journal)| Action::Restart { down_ms, from_journal }),
     ]
 }
@@ -207,7 +208,10 @@ pub(super) fn script(steps_max: usize) -> impl Strategy<Value = Vec<Step>> {
     vec(step, 1..steps_max)
 }
 
-/// The capacities of the semaphores at the beginning; a zero leaves one out.
-pub(super) fn capacities() -> impl Strategy<Value = Vec<u32>> {
-    vec(0_u32..5, 5)
+/// Capacities and cooldowns of the semaphores at the beginning; no capacity leaves one out.
+pub(super) fn semaphores() -> impl Strategy<Value = Vec<(u32, u64)>> {
+    let cooldown_s = || select(&[0, 0, 1, 5][..]);
+    let always = vec((1_u32..6, cooldown_s()), 3);
+    let others = vec((0_u32..6, cooldown_s()), 2);
+    (always, others).prop_map(|(always, others)| [always, others].concat())
 }
