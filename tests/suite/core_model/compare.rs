@@ -68,6 +68,7 @@ fn list(
     loop {
         let page = core.list(semaphore, None, None, after, page_claims);
         prop_assert!(page.claims.len() <= page_claims);
+        prop_assert!(all.len() <= core.claims_len(), "a listing does not end");
         prop_assert!(page.next.is_none() || !page.claims.is_empty(), "an empty page goes on");
         all.extend(page.claims);
         after = page.next;

@@ -3,7 +3,8 @@
 //! [`step`] makes the scripts, [`run`] feeds each command to both and keeps what has to hold over time
 //! (fences and revisions rise, permits are granted once, a refusal changes nothing, the events alone
 //! lead to the same durable state, a copy of the core goes the same way). [`model`] and [`commands`]
-//! are the naive model, [`compare`] says all that is seen of the core after each step.
+//! are the naive model, [`compare`] says all that is seen of the core after each step. [`many`] is about
+//! what scripts of a few claims cannot show.
 //!
 //! `PROPTEST_CASES` sets the number of scripts. A failure prints the shortest script found and the seed
 //! that leads to it: `PROPTEST_RNG_SEED=<seed>` runs the same scripts again.
@@ -11,6 +12,7 @@
 
 mod commands;
 mod compare;
+mod many;
 mod model;
 mod run;
 mod step;
@@ -38,6 +40,7 @@ fn check(limits: Limits, cases: u32, steps_max: usize) {
         rng_seed: RngSeed::Fixed(seed),
         failure_persistence: None,
         max_shrink_iters: 20_000,
+        max_shrink_time: 20_000,
         ..Config::default()
     };
     let scripts = (semaphores(), script(steps_max));
@@ -49,7 +52,8 @@ fn check(limits: Limits, cases: u32, steps_max: usize) {
             let steps: Vec<String> = steps.iter().map(|step| format!("  {step:?}")).collect();
             let steps = steps.join("\n");
             panic!(
-                "{why}\ncapacities and cooldowns {semaphores:?}\n{steps}\nPROPTEST_RNG_SEED={seed} repeats it"
+                "{why}\ncapacities and cooldowns {semaphores:?}\n{steps}\n\
+                 PROPTEST_RNG_SEED={seed} repeats it"
             );
         }
         Err(TestError::Abort(why)) => panic!("{why}"),

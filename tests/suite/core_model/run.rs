@@ -90,7 +90,10 @@ impl Run {
         if let Action::Restart { down_ms, from_journal } = step.action {
             self.restart(down_ms, from_journal)?;
         } else if let Some(command) = self.command(&step.action) {
-            self.apply(command)?;
+            let times = if let Action::Again { times, .. } = step.action { times } else { 1 };
+            for _ in 0..times {
+                self.apply(command.clone())?;
+            }
         }
         let mut ids: Vec<ClaimId> = self.requests.iter().map(|(id, _)| id.clone()).collect();
         ids.push(ClaimId::new("never").unwrap());
@@ -229,7 +232,7 @@ impl Run {
                 self.requests.push((id.clone(), request.clone()));
                 Command::Acquire { id, request, blocks: *blocks }
             }
-            Action::Again { target, blocks } => {
+            Action::Again { target, blocks, .. } => {
                 let id = self.target(target);
                 let request = self.requests.iter().rev().find(|(known, _)| *known == id)?;
                 Command::Acquire { id, request: request.1.clone(), blocks: *blocks }

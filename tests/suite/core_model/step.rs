@@ -41,10 +41,11 @@ pub(super) enum Action {
         spec: Spec,
         blocks: bool,
     },
-    /// The same request again.
+    /// The same request again, so many times.
     Again {
         target: Target,
         blocks: bool,
+        times: usize,
     },
     /// Another request with the same id.
     Other {
@@ -181,7 +182,8 @@ fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         30 => (spec(), prop::bool::weighted(0.6))
             .prop_map(|(spec, blocks)| Action::New { spec, blocks }),
-        8 => (target(), flag()).prop_map(|(target, blocks)| Action::Again { target, blocks }),
+        8 => (target(), flag(), select(&[1, 1, 1, 5][..]))
+            .prop_map(|(target, blocks, times)| Action::Again { target, blocks, times }),
         1 => (target(), spec()).prop_map(|(target, spec)| Action::Other { target, spec }),
         7 => (target(), seconds(), flag())
             .prop_map(|(target, ttl_s, blocks)| Action::Renew { target, ttl_s, blocks }),
