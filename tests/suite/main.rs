@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panic")]
 
 mod client_run;
+mod core_model;
 mod core_rules;
 mod daemon;
 mod fake_service;
