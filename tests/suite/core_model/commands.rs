@@ -62,10 +62,10 @@ impl Model {
         };
         let sequence = claim.sequence;
         let ttl_max = self.smallest(&claim.terms.permits, |settings| Some(settings.max_ttl));
-        if let (Some(ttl), Some(ttl_max)) = (ttl, ttl_max) {
-            if ttl > ttl_max {
-                return Err(Error::TtlTooLong { ttl_max });
-            }
+        if let (Some(ttl), Some(ttl_max)) = (ttl, ttl_max)
+            && ttl > ttl_max
+        {
+            return Err(Error::TtlTooLong { ttl, ttl_max });
         }
         let outcome = self.attend(sequence, blocks, true);
         let (now, revision) = (self.now, self.revision + 1);
@@ -153,7 +153,7 @@ impl Model {
         let ttl_default = self.smallest(permits, |s| Some(s.default_ttl)).unwrap_or(ttl_max);
         let ttl = request.ttl.unwrap_or(ttl_default.min(ttl_max));
         if ttl > ttl_max {
-            return Err(Error::TtlTooLong { ttl_max });
+            return Err(Error::TtlTooLong { ttl, ttl_max });
         }
         let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
         let (offer_ttl, wait_timeout) = if request.has_callback {
@@ -291,7 +291,8 @@ impl Model {
             .map(|claim| claim.sequence)
             .collect();
         if !too_heavy.is_empty() && !force {
-            return Err(Error::WouldEndClaims { claims: too_heavy.len() });
+            let (name, capacity) = (name.clone(), settings.capacity);
+            return Err(Error::WouldEndClaims { name, capacity, claims: too_heavy.len() });
         }
         let shrunk_by = self.semaphores[at].settings.capacity.saturating_sub(settings.capacity);
         self.drop_cooling(name, shrunk_by);
