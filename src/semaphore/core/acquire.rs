@@ -63,11 +63,11 @@ impl Core {
             }
         }
         let outcome = self.attend(tx, sequence, blocks, true);
-        if let (Some(asked), Some(live)) = (ttl, self.claims.get(&sequence)) {
-            if matches!(live.claim.state, ClaimState::Held { ttl, .. } if ttl != asked) {
-                let event = ClaimEvent::Renewed { ttl: asked };
-                self.emit(tx, Event::Claim { sequence, event });
-            }
+        if let (Some(asked), Some(live)) = (ttl, self.claims.get(&sequence))
+            && matches!(live.claim.state, ClaimState::Held { ttl, .. } if ttl != asked)
+        {
+            let event = ClaimEvent::Renewed { ttl: asked };
+            self.emit(tx, Event::Claim { sequence, event });
         }
         Ok(outcome)
     }

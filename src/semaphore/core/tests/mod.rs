@@ -124,7 +124,7 @@ impl Run {
             Event::SemaphoreSet { name, .. } => format!("set {name}"),
             Event::SemaphoreRemoved { name } => format!("removed {name}"),
             Event::ClaimQueued { id, sequence, .. } => {
-                assert_eq!(sequence.0 as usize, self.sequences.len() + 1);
+                assert_eq!(sequence.0, self.sequences.len() as u64 + 1);
                 self.sequences.push(id.clone());
                 format!("queued {id}")
             }
@@ -148,7 +148,7 @@ impl Run {
     }
 
     fn id_of(&self, sequence: Sequence) -> &ClaimId {
-        &self.sequences[sequence.0 as usize - 1]
+        &self.sequences[usize::try_from(sequence.0).unwrap() - 1]
     }
 
     fn command(&self, verb: &str, words: &[&str]) -> Command {
