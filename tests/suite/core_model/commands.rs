@@ -70,15 +70,14 @@ impl Model {
         let outcome = self.attend(sequence, blocks, true);
         let (now, revision) = (self.now, self.revision + 1);
         let live = self.claims.iter_mut().find(|claim| claim.sequence == sequence);
-        if let (Some(asked), Some(claim)) = (ttl, live) {
-            if let State::Held { ttl, until, .. } = &mut claim.state {
-                if *ttl != asked {
-                    *ttl = asked;
-                    *until = now.service.after(asked);
-                    claim.revision = revision;
-                    self.changed = true;
-                }
-            }
+        if let (Some(asked), Some(claim)) = (ttl, live)
+            && let State::Held { ttl, until, .. } = &mut claim.state
+            && *ttl != asked
+        {
+            *ttl = asked;
+            *until = now.service.after(asked);
+            claim.revision = revision;
+            self.changed = true;
         }
         Ok(outcome)
     }
@@ -349,11 +348,11 @@ impl Model {
                     due.push((0, at, kind, claim.sequence, reason));
                 }
             }
-            if let State::Held { hold_until: Some(at), .. } = claim.state {
-                if at <= self.now.wall {
-                    let at = ServiceTime(Duration::from_millis(at.0.unsigned_abs()));
-                    due.push((1, at, 0, claim.sequence, EndReason::Expired));
-                }
+            if let State::Held { hold_until: Some(at), .. } = claim.state
+                && at <= self.now.wall
+            {
+                let at = ServiceTime(Duration::from_millis(at.0.unsigned_abs()));
+                due.push((1, at, 0, claim.sequence, EndReason::Expired));
             }
         }
         due.sort_by_key(|(clock, at, kind, sequence, _)| (*clock, *at, *kind, *sequence));

@@ -30,7 +30,9 @@ pub(super) fn compare(
     }
     let mut views = model.views();
     views.sort_by(|a, b| a.name.cmp(&b.name));
-    prop_assert_eq!(core.semaphores().collect::<Vec<_>>(), views);
+    // When a semaphore was touched last has a property of its own.
+    let untouched = |view| SemaphoreView { revision: Revision(0), ..view };
+    prop_assert_eq!(core.semaphores().map(untouched).collect::<Vec<_>>(), views);
     for semaphore in &model.semaphores {
         let listed = list(core, Some(&semaphore.name), page_claims)?;
         prop_assert_eq!(listed, model.listed(&semaphore.name), "list of {}", semaphore.name);
@@ -124,7 +126,7 @@ impl Model {
                 name: name.clone(),
                 settings: semaphore.settings.clone(),
                 origin: semaphore.origin,
-                revision: Revision(semaphore.revision),
+                revision: Revision(0),
                 in_use,
                 offered,
                 cooling,

@@ -77,7 +77,7 @@ fn run_script(
 
 #[test]
 fn core_does_what_the_naive_model_does() {
-    check(Limits::default(), 200, 150);
+    check(Limits::default(), 150, 150);
 }
 
 /// Small bounds, so that each of them is met.
@@ -90,5 +90,5 @@ fn core_does_what_the_naive_model_does_at_its_bounds() {
         waiting_sets_max: 3,
         ended_ids_max: 5,
     };
-    check(limits, 100, 150);
+    check(limits, 80, 150);
 }

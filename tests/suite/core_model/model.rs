@@ -90,8 +90,8 @@ pub(super) struct Model {
     pub(super) cooling: Vec<Cooling>,
     /// What is remembered, by the order in which it ended.
     pub(super) ended: Vec<Ended>,
-    /// All that ever ended.
-    pub(super) history: Vec<Ended>,
+    /// All that ended since the journal was folded.
+    pub(super) ended_since_fold: Vec<Ended>,
     /// Whether the last command changed what is durable.
     pub(super) changed: bool,
     /// Whether the last command let an ended id be forgotten.
@@ -110,7 +110,7 @@ impl Model {
             claims: Vec::new(),
             cooling: Vec::new(),
             ended: Vec::new(),
-            history: Vec::new(),
+            ended_since_fold: Vec::new(),
             changed: false,
             forgot: false,
         }
@@ -298,7 +298,7 @@ impl Model {
         self.cooling.sort_by_key(|cooling| cooling.sequence);
         let ended = Ended { id: claim.id, reason, ended_at: self.now.wall };
         self.ended.push(ended.clone());
-        self.history.push(ended);
+        self.ended_since_fold.push(ended);
         if self.ended.len() > self.limits.ended_ids_max {
             self.ended.remove(0);
         }

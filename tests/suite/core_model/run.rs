@@ -9,7 +9,7 @@ use semaphored::{
         Fences, IdHash, Labels, Note, Origin, Permits, Priority, SemaphoreName, SemaphoreSettings,
         SemaphoreState, Sequence, ServiceTime, WallTime,
     },
-    semaphore::core::{Command, Core, Limits, Now},
+    semaphore::core::{Command, Core, Limits, Now, SemaphoreView},
 };
 
 use super::{
@@ -29,6 +29,8 @@ pub(super) struct Run {
     model: Model,
     /// What the events alone lead to, one change after the other.
     replayed: Core,
+    /// What was folded, with the ended ids that were remembered then, and what came after it.
+    tables: (Base, Vec<Ended>),
     journal: Vec<Change>,
     /// All claims that were ever asked for: the n-th is called `c<n>`, with its request.
     requests: Vec<(ClaimId, ClaimRequest)>,
@@ -64,6 +66,7 @@ impl Run {
             core: Core::new(limits),
             model: Model::new(limits),
             replayed: Core::new(limits),
+            tables: (Base::default(), Vec::new()),
             journal: Vec::new(),
             requests: Vec::new(),
             made: BTreeMap::new(),
@@ -89,6 +92,8 @@ impl Run {
         self.pass_time(&step.tick);
         if let Action::Restart { down_ms, from_journal } = step.action {
             self.restart(down_ms, from_journal)?;
+        } else if let Action::Fold = step.action {
+            self.fold();
         } else if let Some(command) = self.command(&step.action) {
             let times = if let Action::Again { times, .. } = step.action { times } else { 1 };
             for _ in 0..times {
@@ -147,6 +152,22 @@ impl Run {
         } else {
             prop_assert_eq!(self.core.revision(), before.revision());
         }
+        self.check_touched(&before)
+    }
+
+    /// A semaphore of which an event changed something shows the event's revision. (What is set aside also
+    /// changes with presence, which is no event.)
+    fn check_touched(&self, before: &Core) -> Result<(), TestCaseError> {
+        let shown = |view: &SemaphoreView| {
+            let SemaphoreView { in_use, offered, cooling, waiting, .. } = *view;
+            (view.settings.clone(), in_use, offered, cooling, waiting, view.longest_waiting_since)
+        };
+        for view in self.core.semaphores() {
+            let was = before.semaphore(&view.name);
+            if was.as_ref().is_none_or(|was| shown(was) != shown(&view)) {
+                prop_assert_eq!(view.revision, self.core.revision(), "{} was touched", view.name);
+            }
+        }
         Ok(())
     }
 
@@ -202,23 +223,27 @@ impl Run {
         Ok(())
     }
 
+    fn fold(&mut self) {
+        self.tables = (self.core.base(), self.model.ended.clone());
+        self.journal.clear();
+        self.model.ended_since_fold.clear();
+    }
+
     fn restart(&mut self, down_ms: u64, from_journal: bool) -> Result<(), TestCaseError> {
         let now = Now {
             service: ServiceTime::default(),
             wall: self.now.wall.after(Duration::from_millis(down_ms)),
         };
         self.now = now;
-        let (core, ended) = if from_journal {
-            // Half of it in the tables already would be the same: see `replayed`.
-            let mut core = recover(self.limits, Base::default(), &[], now)?;
-            for change in &self.journal {
-                core.replay(change, now).map_err(|w| TestCaseError::fail(w.to_string()))?;
-            }
-            (core, self.model.history.clone())
-        } else {
-            let ended = self.model.ended.clone();
-            (recover(self.limits, self.core.base(), &ended, now)?, ended)
-        };
+        if !from_journal {
+            self.fold();
+        }
+        let (base, mut ended) = self.tables.clone();
+        let mut core = recover(self.limits, base, &ended, now)?;
+        for change in &self.journal {
+            core.replay(change, now).map_err(|w| TestCaseError::fail(w.to_string()))?;
+        }
+        ended.append(&mut self.model.ended_since_fold.clone());
         self.core = core;
         self.model.restart(now, ended);
         self.apply(Command::Resume)
@@ -261,7 +286,7 @@ impl Run {
                 Command::RemoveSemaphore { name: name(*semaphore), force: *force }
             }
             Action::Timeout => Command::Timeout,
-            Action::Restart { .. } => return None,
+            Action::Fold | Action::Restart { .. } => return None,
         })
     }
 

@@ -73,7 +73,10 @@ pub(super) enum Action {
         force: bool,
     },
     Timeout,
-    /// The process starts again after so long: from the tables, or from the journal alone.
+    /// The journal so far is folded into the tables.
+    Fold,
+    /// The process starts again after so long: from tables that are up to date, or from the folded ones
+    /// and the journal after them.
     Restart {
         down_ms: u64,
         from_journal: bool,
@@ -195,6 +198,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (0_usize..5, prop::bool::weighted(0.3))
             .prop_map(|(semaphore, force)| Action::Remove { semaphore, force }),
         8 => Just(Action::Timeout),
+        1 => Just(Action::Fold),
         2 => (select(&[0, 1_500, 30_000][..]), flag())
             .prop_map(|(down_ms, from_journal)| Action::Restart { down_ms, from_journal }),
     ]
