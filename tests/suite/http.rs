@@ -134,7 +134,7 @@ pub(crate) fn read_response(stream: impl Read, head_only: bool) -> Response {
 fn read_head(reader: &mut impl BufRead) -> (u16, Vec<(String, String)>) {
     let mut line = || {
         let mut line = String::new();
-        reader.read_line(&mut line).unwrap();
+        reader.read_line(&mut line).expect("no answer in time");
         line.trim_end().to_owned()
     };
     let status_line = line();

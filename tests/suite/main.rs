@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panic")]
 
 mod client_run;
+mod contract;
 mod core_model;
 mod core_rules;
 mod daemon;
@@ -11,6 +12,7 @@ mod farm;
 mod http;
 mod layers;
 mod lifecycle;
+mod openapi;
 mod repetition;
 mod schema;
 mod service;

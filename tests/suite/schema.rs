@@ -44,7 +44,8 @@ impl<'d> Schemas<'d> {
 
     fn check(self, schema: &Value, value: &Value, at: &str, all_known: bool, out: &mut Faults) {
         self.apply(schema, value, at, all_known, out);
-        let (Some(object), true) = (value.as_object(), all_known) else { return };
+        let named = all_known && schema.is_object();
+        let (Some(object), true) = (value.as_object(), named) else { return };
         let mut known = BTreeSet::new();
         if !self.members(schema, &mut known) {
             let unknown = object.keys().filter(|name| !known.contains(name.as_str()));

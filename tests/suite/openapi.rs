@@ -1,0 +1,374 @@
+//! The real service against `openapi.json`, in both directions: what it answers is documented, and what
+//! is documented it answers.
+
+use std::{collections::BTreeSet, io::Write, net::Shutdown};
+
+use rustix::process::Signal;
+use semaphored::router::Routes;
+
+use super::{
+    contract::Contract,
+    daemon::{Daemon, poll},
+    http::{Request, connect, read_response},
+};
+
+/// Documented and not provoked: a bug, or a disk that cannot be read any more.
+const NOT_PROVOKED: u16 = 500;
+const CODES_NOT_PROVOKED: [&str; 1] = ["internal"];
+
+/// Requests whose body comes slowly that the web server reads at the same time (`slow_threads_max`).
+const SLOW_REQUESTS_MAX: usize = 256;
+
+const A: &str = r#"{"permits": {"A": 1}}"#;
+const B: &str = r#"{"permits": {"B": 1}}"#;
+const A_AT_ONCE: &str = r#"{"permits": {"A": 1}, "queue": false}"#;
+
+#[test]
+fn every_route_is_documented_and_every_operation_exists() {
+    let documented: BTreeSet<_> = Contract::new().operations().into_iter().collect();
+    let routes = Routes::endpoints().map(|(method, path)| (method.to_owned(), path.to_owned()));
+    assert_eq!(routes.collect::<BTreeSet<_>>(), documented);
+}
+
+#[test]
+fn answers_are_documented_and_what_is_documented_is_answered() {
+    let parts: [fn(&mut Contract); 9] = [
+        service,
+        claims,
+        claims_of_a_chosen_id,
+        semaphores,
+        refusals_of_every_call,
+        paths_and_methods,
+        bounds_of_the_service,
+        low_disk_space,
+        stopping,
+    ];
+    let mut contract = Contract::new();
+    // Each has a daemon of its own.
+    let threads = parts.map(|part| {
+        std::thread::spawn(move || {
+            let mut contract = Contract::new();
+            part(&mut contract);
+            contract
+        })
+    });
+    for thread in threads {
+        contract.merge(thread.join().expect("a part of the walk failed, see above"));
+    }
+    contract.assert_kept();
+    let unseen: Vec<_> = contract.unseen().into_iter().collect();
+    let (not_provoked, unseen): (Vec<_>, Vec<_>) =
+        unseen.into_iter().partition(|(_, status)| *status == NOT_PROVOKED);
+    assert!(unseen.is_empty(), "documented, and never answered: {unseen:#?}");
+    assert_eq!(not_provoked.len(), contract.operations().len(), "500 was answered");
+    assert_eq!(contract.unseen_codes(), CODES_NOT_PROVOKED);
+}
+
+/// Calls a list of `status method target body`, each after the other.
+fn walk(contract: &mut Contract, daemon: &Daemon, steps: &[(u16, &str, &str, &str)]) {
+    for (status, method, target, body) in steps {
+        let response = contract.call(daemon, method, target, body);
+        assert_eq!(response.status, *status, "{method} {target} {body}: {}", response.text());
+    }
+}
+
+fn service(contract: &mut Contract) {
+    let daemon = Daemon::start("");
+    for path in ["/api", "/api/v1", "/api/v1/service", "/healthz", "/readyz", "/openapi.json"] {
+        for method in ["GET", "HEAD"] {
+            walk(contract, &daemon, &[(200, method, path, "")]);
+        }
+    }
+}
+
+/// The life of a claim whose id the client chooses.
+fn claims(contract: &mut Contract) {
+    let daemon = Daemon::start("[semaphores]\nA = 1\nB = 2\n");
+    let full = r#"{"permits": {"A": 1}, "holder": "job", "ttl": "5m", "wait_timeout": 7200,
+        "queue_ttl": 60.5, "offer_ttl": "60s", "priority": -3, "labels": {"branch": "main"},
+        "queue": true}"#;
+    let waits = r#"{"permits": {"A": 1}, "wait_timeout": "2h", "priority": 5}"#;
+    walk(
+        contract,
+        &daemon,
+        &[
+            (201, "PUT", "/api/v1/claims/a", full),
+            (200, "PUT", "/api/v1/claims/a?wait=5", full),
+            (409, "PUT", "/api/v1/claims/a", A),
+            (202, "PUT", "/api/v1/claims/b?wait=0", waits),
+            (202, "PUT", "/api/v1/claims/c", A),
+            (409, "PUT", "/api/v1/claims/d", A_AT_ONCE),
+            (404, "PUT", "/api/v1/claims/d", r#"{"permits": {"Z": 1}}"#),
+            (422, "PUT", "/api/v1/claims/d", r#"{"permits": {"A": 0}}"#),
+            (422, "PUT", "/api/v1/claims/d", r#"{"permits": {"A": 2}}"#),
+            (422, "PUT", "/api/v1/claims/d", r#"{"permit": {"A": 2}}"#),
+            (422, "PUT", "/api/v1/claims/d", r#"{"permits": {"A": 2, "A": 2}}"#),
+            (422, "PUT", "/api/v1/claims/d", "{}"),
+            (400, "PUT", "/api/v1/claims/d", "[]"),
+            (400, "PUT", "/api/v1/claims/%2F", A),
+            (404, "POST", "/api/v1/claims/d/renew", ""),
+            (422, "POST", "/api/v1/claims/a/renew", r#"{"ttl": 0}"#),
+            (200, "POST", "/api/v1/claims/a/renew", r#"{"ttl": "10m"}"#),
+            (200, "POST", "/api/v1/claims/a/renew", ""),
+            (202, "POST", "/api/v1/claims/b/renew", ""),
+            (200, "GET", "/api/v1/claims/a", ""),
+            (200, "HEAD", "/api/v1/claims/a", ""),
+            (200, "GET", "/api/v1/claims/b?since=0&wait=5s", ""),
+            (404, "GET", "/api/v1/claims/d", ""),
+            (200, "GET", "/api/v1/claims", ""),
+            (200, "GET", "/api/v1/claims?semaphore=A&state=waiting&limit=1", ""),
+            (200, "GET", "/api/v1/claims?holder=job&limit=1&after=s0", ""),
+            (404, "GET", "/api/v1/claims?semaphore=Z", ""),
+            (204, "DELETE", "/api/v1/claims/a", ""),
+            // Nobody blocks on b: it is offered, and the next request confirms.
+            (200, "GET", "/api/v1/claims/b", ""),
+            (200, "GET", "/api/v1/claims?state=offered", ""),
+            (201, "PUT", "/api/v1/claims/b", waits),
+            (204, "DELETE", "/api/v1/claims/b", ""),
+            (204, "DELETE", "/api/v1/claims/b", ""),
+            (404, "DELETE", "/api/v1/claims/d", ""),
+            (410, "PUT", "/api/v1/claims/b", waits),
+            (410, "POST", "/api/v1/claims/b/renew", ""),
+            (200, "GET", "/api/v1/claims/b", ""),
+            (200, "POST", "/api/v1/claims/c/revoke", r#"{"reason": "for the night"}"#),
+            (200, "POST", "/api/v1/claims/c/revoke", ""),
+            (200, "GET", "/api/v1/claims/c", ""),
+            (404, "POST", "/api/v1/claims/d/revoke", ""),
+            (422, "POST", "/api/v1/claims/c/revoke", r#"{"reason": 5}"#),
+        ],
+    );
+    let prefer = Request::json("PUT", "/api/v1/claims/e", A).with("Prefer", "wait=30");
+    let applied = contract.send(&daemon, &prefer);
+    assert_eq!(applied.header("Preference-Applied"), Some("wait=30"));
+}
+
+/// Claims whose id the service chooses.
+fn claims_of_a_chosen_id(contract: &mut Contract) {
+    let daemon = Daemon::start("[semaphores]\nA = 1\nB = 2\n");
+    walk(
+        contract,
+        &daemon,
+        &[
+            (201, "POST", "/api/v1/claims", A),
+            (202, "POST", "/api/v1/claims", A),
+            (409, "POST", "/api/v1/claims", A_AT_ONCE),
+            (404, "POST", "/api/v1/claims", r#"{"permits": {"Z": 1}}"#),
+            (422, "POST", "/api/v1/claims", "{}"),
+            (201, "POST", "/api/v1/semaphores/B/claims", ""),
+            (201, "POST", "/api/v1/semaphores/B/claims", r#"{"permits": 1, "holder": "shell"}"#),
+            (202, "POST", "/api/v1/semaphores/B/claims", r#"{"permits": 2}"#),
+            (409, "POST", "/api/v1/semaphores/B/claims", r#"{"queue": false}"#),
+            (404, "POST", "/api/v1/semaphores/Z/claims", ""),
+            (422, "POST", "/api/v1/semaphores/B/claims", r#"{"permits": 3}"#),
+            (422, "POST", "/api/v1/semaphores/B/claims", r#"{"permits": {"B": 1}}"#),
+            (200, "PATCH", "/api/v1/semaphores/A", r#"{"state": "draining"}"#),
+            (409, "POST", "/api/v1/claims", A_AT_ONCE),
+            (200, "PATCH", "/api/v1/semaphores/A", r#"{"state": null}"#),
+        ],
+    );
+    // Ended while the request blocks on it.
+    for target in ["/api/v1/claims", "/api/v1/semaphores/A/claims"] {
+        let body = if target == "/api/v1/claims" { A } else { "" };
+        let body = body.replace('}', "").replace("1", r#"1}, "holder": "late"}"#);
+        let body = if body.is_empty() { r#"{"holder": "late"}"#.to_owned() } else { body };
+        let request = Request::json("POST", &format!("{target}?wait=50"), &body);
+        let blocked = daemon.call_later("POST", &request.target, &body);
+        daemon.wait_for_blocked(1);
+        let listed = daemon.look("/api/v1/claims?holder=late");
+        let id = listed["claims"][0]["id"].as_str().unwrap();
+        walk(contract, &daemon, &[(200, "POST", &format!("/api/v1/claims/{id}/revoke"), "")]);
+        let response = blocked.join().unwrap();
+        assert_eq!(response.status, 410);
+        contract.check(&request, &response);
+    }
+}
+
+fn semaphores(contract: &mut Contract) {
+    let daemon = Daemon::start("[semaphores]\nA = 1\n");
+    let all = r#"{"capacity": 2, "state": "open", "default_ttl": "1m", "max_ttl": 3600,
+        "max_hold": "8h", "queue_ttl": "1m", "offer_ttl": 30, "wait_timeout": "2h", "cooldown": 0,
+        "description": "boards"}"#;
+    walk(
+        contract,
+        &daemon,
+        &[
+            (201, "PUT", "/api/v1/semaphores/S", all),
+            (200, "PUT", "/api/v1/semaphores/S", all),
+            (200, "PUT", "/api/v1/semaphores/S?force=false", r#"{"capacity": 2}"#),
+            (422, "PUT", "/api/v1/semaphores/S", r#"{"capacity": 0}"#),
+            (422, "PUT", "/api/v1/semaphores/S", "{}"),
+            (200, "GET", "/api/v1/semaphores", ""),
+            (200, "GET", "/api/v1/semaphores?since=0&wait=5", ""),
+            (200, "GET", "/api/v1/semaphores/S", ""),
+            (200, "HEAD", "/api/v1/semaphores/S", ""),
+            (200, "GET", "/api/v1/semaphores/S?since=0&wait=5", ""),
+            (404, "GET", "/api/v1/semaphores/Z", ""),
+            (201, "POST", "/api/v1/semaphores/S/claims", ""),
+            (202, "POST", "/api/v1/semaphores/S/claims", r#"{"permits": 2}"#),
+            (409, "PUT", "/api/v1/semaphores/S", r#"{"capacity": 1}"#),
+            (409, "PATCH", "/api/v1/semaphores/S", r#"{"capacity": 1}"#),
+            (200, "PATCH", "/api/v1/semaphores/S?force=true", r#"{"capacity": 1}"#),
+            (200, "PATCH", "/api/v1/semaphores/S", r#"{"max_hold": "1h", "cooldown": null}"#),
+            (422, "PATCH", "/api/v1/semaphores/S", r#"{"capacity": null}"#),
+            (404, "PATCH", "/api/v1/semaphores/Z", r#"{"capacity": 1}"#),
+            (409, "DELETE", "/api/v1/semaphores/S", ""),
+            (204, "DELETE", "/api/v1/semaphores/S?force=true", ""),
+            (404, "DELETE", "/api/v1/semaphores/S", ""),
+        ],
+    );
+    let patch = Request::new("PATCH", "/api/v1/semaphores/A")
+        .with_body("application/merge-patch+json", r#"{"description": null}"#);
+    assert_eq!(contract.send(&daemon, &patch).status, 200);
+}
+
+/// What any call may be refused with before it means anything.
+fn refusals_of_every_call(contract: &mut Contract) {
+    let daemon = Daemon::start("[semaphores]\nA = 1\n");
+    let many = "x".repeat(65 * 1_024);
+    for (method, target) in targets(contract) {
+        let request = || Request::new(&method, &target);
+        let long = Request::new(&method, &format!("{target}?x={}", &many[..5_000]));
+        let crowded = (0..65).fold(request(), |r, number| r.with(&format!("X-{number}"), "x"));
+        let refused = [
+            (400, Request::new(&method, &format!("{target}?bogus=1"))),
+            (400, request().with("Content-Length", "+0")),
+            (413, request().with_body("application/json", many.as_str())),
+            (414, long),
+            (415, request().with_body("text/plain", "{}")),
+            (431, crowded),
+            (501, request().with("Transfer-Encoding", "gzip")),
+        ];
+        for (status, request) in refused {
+            assert_eq!(contract.send(&daemon, &request).status, status, "{method} {target}");
+        }
+    }
+    // A body that ends early.
+    let cut = Request::new("PUT", "/api/v1/claims/a");
+    let mut stream = connect(daemon.address());
+    let head = b"PUT /api/v1/claims/a HTTP/1.1\r\nHost: s\r\nContent-Length: 2000\r\n\r\n{";
+    stream.write_all(head).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let response = read_response(stream, false);
+    assert_eq!((response.status, response.code().as_str()), (400, "unreadable-body"));
+    contract.check(&cut, &response);
+    every_slow_thread_taken(contract, &daemon);
+    assert_eq!(daemon.look("/api/v1/service")["claims"], 0);
+}
+
+/// Clients that send their bodies slowly have all the threads there are for them.
+fn every_slow_thread_taken(contract: &mut Contract, daemon: &Daemon) {
+    let head = b"POST /api/v1/claims HTTP/1.1\r\nHost: s\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let slow = (0..SLOW_REQUESTS_MAX).map(|_| {
+        let mut stream = connect(daemon.address());
+        stream.write_all(head).unwrap();
+        stream
+    });
+    let slow: Vec<_> = slow.collect();
+    for (method, target) in targets(contract) {
+        let chunked = Request {
+            body: b"0\r\n\r\n".into(),
+            ..Request::new(&method, &target).with("Transfer-Encoding", "chunked")
+        };
+        poll(&format!("503 for {method} {target}"), || {
+            let response = daemon.send(&chunked);
+            (response.status == 503).then(|| contract.check(&chunked, &response))
+        });
+    }
+    drop(slow);
+}
+
+/// Every documented operation, with names in its path.
+fn targets(contract: &Contract) -> Vec<(String, String)> {
+    let fill = |path: String| path.replace("{id}", "some").replace("{name}", "A");
+    contract.operations().into_iter().map(|(method, path)| (method, fill(path))).collect()
+}
+
+fn paths_and_methods(contract: &mut Contract) {
+    let daemon = Daemon::start("");
+    walk(contract, &daemon, &[(404, "GET", "/api/v2", ""), (404, "PUT", "/api/v1/claims/", "")]);
+    let documented: BTreeSet<_> = targets(contract).into_iter().collect();
+    let paths: BTreeSet<_> = documented.iter().map(|(_, path)| path.clone()).collect();
+    for path in paths {
+        for method in ["GET", "PUT", "POST", "PATCH", "DELETE", "OPTIONS", "TRACE"] {
+            if !documented.contains(&(method.to_owned(), path.clone())) {
+                let refused = contract.call(&daemon, method, &path, "");
+                let allowed = refused.header("Allow").unwrap().split(", ").map(str::to_owned);
+                let allowed: BTreeSet<_> = allowed.filter(|method| method != "HEAD").collect();
+                let expected = documented.iter().filter(|(_, other)| *other == path);
+                assert_eq!(allowed, expected.map(|(method, _)| method.clone()).collect());
+            }
+        }
+    }
+}
+
+fn bounds_of_the_service(contract: &mut Contract) {
+    let limits = "[limits]\nsemaphores_max = 2\nqueue_claims_max = 1\nclaims_max = 4\n\
+                  waiting_sets_max = 1\n[semaphores]\nA = 1\nB = 1\n";
+    let daemon = Daemon::start(limits);
+    walk(
+        contract,
+        &daemon,
+        &[
+            (503, "PUT", "/api/v1/semaphores/C", r#"{"capacity": 1}"#),
+            (201, "PUT", "/api/v1/claims/a", A),
+            (202, "PUT", "/api/v1/claims/b", A),
+            (429, "PUT", "/api/v1/claims/c", A),
+            (429, "POST", "/api/v1/claims", A),
+            (429, "POST", "/api/v1/semaphores/A/claims", ""),
+            (201, "PUT", "/api/v1/claims/c", B),
+            (503, "PUT", "/api/v1/claims/d", B),
+            (204, "DELETE", "/api/v1/claims/b", ""),
+            (202, "PUT", "/api/v1/claims/d", B),
+        ],
+    );
+}
+
+fn low_disk_space(contract: &mut Contract) {
+    let limits = "[limits]\nfree_bytes_min = 1000000000000000000\n[semaphores]\nA = 1\n";
+    let daemon = Daemon::start(limits);
+    let ready = Request::new("GET", "/readyz");
+    let response = poll("low disk space", || {
+        let response = daemon.send(&ready);
+        (response.status == 503).then_some(response)
+    });
+    contract.check(&ready, &response);
+    walk(
+        contract,
+        &daemon,
+        &[
+            (503, "PUT", "/api/v1/claims/a", A),
+            (503, "POST", "/api/v1/claims", A),
+            (503, "POST", "/api/v1/semaphores/A/claims", ""),
+            (200, "GET", "/healthz", ""),
+            (200, "GET", "/api/v1/service", ""),
+        ],
+    );
+}
+
+/// Who blocks while the service stops is told so.
+fn stopping(contract: &mut Contract) {
+    let mut daemon = Daemon::start("[semaphores]\nA = 1\n");
+    walk(
+        contract,
+        &daemon,
+        &[(201, "PUT", "/api/v1/claims/a", A), (202, "PUT", "/api/v1/claims/b", A)],
+    );
+    let requests = [
+        Request::json("PUT", "/api/v1/claims/c?wait=50", A),
+        Request::json("POST", "/api/v1/claims?wait=50", A),
+        Request::json("POST", "/api/v1/semaphores/A/claims?wait=50", ""),
+        Request::json("POST", "/api/v1/claims/b/renew?wait=50", ""),
+    ];
+    let blocked = requests.clone().map(|r| {
+        let body = String::from_utf8(r.body).unwrap();
+        daemon.call_later(&r.method, &r.target, &body)
+    });
+    daemon.wait_for_blocked(4);
+    daemon.signal(Signal::TERM);
+    for (request, thread) in requests.iter().zip(blocked) {
+        let response = thread.join().unwrap();
+        assert_eq!((response.status, response.code().as_str()), (503, "stopping"));
+        contract.check(request, &response);
+    }
+    assert!(daemon.wait_for_exit().success());
+}
