@@ -13,6 +13,7 @@ mod http;
 mod layers;
 mod lifecycle;
 mod openapi;
+mod readme;
 mod repetition;
 mod schema;
 mod service;
