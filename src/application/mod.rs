@@ -1,6 +1,8 @@
 //! The daemon: reads its configuration, starts the parts in order, waits for a signal, stops them in
 //! the other order.
 //!
+//! On SIGHUP the configuration is read again.
+//!
 //! Start: socket bound (a port that is taken shows at once), data directory locked, state recovered,
 //! declarations applied, socket opened. Stop on SIGTERM or SIGINT: blocked requests are answered 503, what
 //! was begun is answered, all is written, exit 0. A second signal ends the process at once, which loses
@@ -20,7 +22,7 @@ mod panics;
 use std::{ffi::OsString, io::Write, net::SocketAddr, sync::Arc};
 
 use signal_hook::{
-    consts::{SIGINT, SIGTERM},
+    consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
 };
 
@@ -74,7 +76,7 @@ fn dispatch(arguments: &[OsString]) -> Result<(), Failure> {
     if args.check_config {
         return say("the configuration is right\n");
     }
-    run(&config)
+    run(&args, config)
 }
 
 fn say(text: &str) -> Result<(), Failure> {
@@ -82,28 +84,28 @@ fn say(text: &str) -> Result<(), Failure> {
     written.map_err(|error| Failure::new(exit::IO, &format!("cannot write the output: {error}")))
 }
 
-fn run(config: &Config) -> Result<(), Failure> {
+fn run(args: &Args, config: Config) -> Result<(), Failure> {
     logging::start();
     panics::abort_on_panic();
     // Files of the database are for this user alone, whatever the umask was.
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
-    let signals = Signals::new([SIGTERM, SIGINT])
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| Failure::new(exit::INTERNAL, &format!("cannot take signals: {error}")))?;
     let waiting_requests_max = config
         .limits
         .waiting_requests_max
         .unwrap_or_else(|| limits::waiting_requests(limits::raise_descriptors()));
 
-    let bound = bind(config, waiting_requests_max)?;
-    let service = Arc::new(start_service(config, waiting_requests_max)?);
+    let bound = bind(&config, waiting_requests_max)?;
+    let service = Arc::new(start_service(&config, waiting_requests_max)?);
     declarations::apply(&service, &config.semaphores);
-    let server = start_server(bound, config, &service)?;
+    let server = start_server(bound, &config, &service)?;
     log::info!("listening on {}", server.local_addr());
-    if let Some(line) = next_line(config, server.local_addr()) {
+    if let Some(line) = next_line(&config, server.local_addr()) {
         log::info!("to try it, in another terminal: {line}");
     }
 
-    wait_for_stop(signals);
+    serve_until_stopped(signals, args, config, &service);
     service.stop();
     if !server.stop() {
         log::warn!("some requests were not answered in time; their claims keep their places");
@@ -220,17 +222,44 @@ fn start_server(
     })
 }
 
-/// Returns at the first signal; a second one ends the process wherever it is.
-fn wait_for_stop(mut signals: Signals) {
-    let Some(signal) = signals.forever().next() else { return };
-    let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
-    log::info!("stopping on {name}");
+/// Reads the configuration again at each SIGHUP. Returns at the first other signal; from then on the next
+/// one ends the process wherever it is.
+fn serve_until_stopped(mut signals: Signals, args: &Args, mut config: Config, service: &Service) {
+    for signal in signals.forever() {
+        if signal == SIGHUP {
+            reload(args, &mut config, service);
+            continue;
+        }
+        let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
+        log::info!("stopping on {name}");
+        break;
+    }
     let spawned = std::thread::Builder::new().name("second-signal".into()).spawn(move || {
-        if signals.forever().next().is_some() {
+        if let Some(signal) = signals.forever().find(|signal| *signal != SIGHUP) {
             std::process::exit(exit::by_signal(signal).into());
         }
     });
     if let Err(error) = spawned {
         log::warn!("a second signal will not end the process at once: {error}");
+    }
+}
+
+/// Reads the configuration again and applies its semaphores. A wrong one is refused whole.
+fn reload(args: &Args, config: &mut Config, service: &Service) {
+    match Config::load(args) {
+        Ok(new) => {
+            for key in config.needs_restart(&new) {
+                log::warn!(
+                    "`{key}` has changed in the configuration and counts from the next start on"
+                );
+            }
+            declarations::apply(service, &new.semaphores);
+            // What counts from the next start on is told again at the next reload.
+            config.semaphores = new.semaphores;
+            log::info!("the configuration was read again");
+        }
+        Err(error) => {
+            log::error!("the configuration was not read again, all stays as it is: {error}");
+        }
     }
 }
