@@ -306,7 +306,7 @@ mod tests {
     use super::*;
 
     fn no_args() -> Args {
-        Args { config: None, listen: None, data_dir: None, check_config: false }
+        Args { config: None, listen: None, data_dir: None, check_config: false, demo: false }
     }
 
     fn error(text: &str) -> String {
