@@ -1,6 +1,6 @@
 //! The router: method and path to [`Endpoint`].
 //!
-//! One table, [`ROUTES`], says which endpoints there are; the matching is matchit's. A path is matched
+//! One table, `ROUTES`, says which endpoints there are; the matching is matchit's. A path is matched
 //! segment by segment *before* its segments are percent-decoded (RFC 3986, section 2.4), so an encoded
 //! slash stays inside its segment, and a trailing or doubled slash is another path, which does not exist.
 //! What varies is handed on decoded and unchecked: the API knows the grammars.

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -20,7 +20,7 @@ use crate::model::{
 
 /// Read when the command line names no other file, if it exists.
 pub(crate) const CONFIG_DEFAULT: &str = "/etc/semaphored/semaphored.toml";
-const LISTEN_DEFAULT: &str = "127.0.0.1:7420";
+const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7420);
 const DATA_DIR_DEFAULT: &str = "/var/lib/semaphored";
 
 /// Why the configuration cannot be used.
@@ -32,6 +32,12 @@ pub(crate) enum Error {
     /// The file is not TOML, or not ours. The text has the line.
     #[error("the configuration {path} is wrong: {what}")]
     Wrong { path: String, what: String },
+    /// The address is not loopback and nobody said that this is meant.
+    #[error(
+        "{listen} can be reached from other machines: put NGINX in front and listen on 127.0.0.1, or \
+         set `expose = true` in the configuration file if this is meant"
+    )]
+    Exposed { listen: SocketAddr },
 }
 
 /// What the daemon runs with: the file, with the command line over it.
@@ -77,7 +83,7 @@ pub(crate) struct Limits {
     pub(crate) responder_threads: Option<usize>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     listen: Option<SocketAddr>,
@@ -223,29 +229,27 @@ impl Config {
             Some(path) => Some(path.as_path()),
             None => default.exists().then_some(default),
         };
-        let (shown, text) = match path {
-            Some(path) => {
-                let shown = path.display().to_string();
-                let text = std::fs::read_to_string(path)
-                    .map_err(|source| Error::Unreadable { path: shown.clone(), source })?;
-                (shown, text)
-            }
-            None => ("(none)".to_owned(), String::new()),
+        let Some(path) = path else { return Config::of(File::default(), args) };
+        let shown = path.display().to_string();
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(source) => return Err(Error::Unreadable { path: shown, source }),
         };
-        Config::parse(&text, args).map_err(|what| Error::Wrong { path: shown, what })
+        Config::parse(&text, &shown, args)
     }
 
-    fn parse(text: &str, args: &Args) -> Result<Config, String> {
-        let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
-        let default = || LISTEN_DEFAULT.parse().map_err(|_| "no default address".to_owned());
-        let listen = args.listen.or(file.listen).map_or_else(default, Ok)?;
+    fn parse(text: &str, path: &str, args: &Args) -> Result<Config, Error> {
+        let wrong = |what: String| Error::Wrong { path: path.to_owned(), what };
+        let file: File = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        check_limits(&file.limits).map_err(wrong)?;
+        Config::of(file, args)
+    }
+
+    fn of(file: File, args: &Args) -> Result<Config, Error> {
+        let listen = args.listen.or(file.listen).unwrap_or(LISTEN_DEFAULT);
         if !listen.ip().is_loopback() && !file.expose {
-            return Err(format!(
-                "{listen} can be reached from other machines: put NGINX in front and listen on \
-                 127.0.0.1, or set `expose = true` in the file if you know what that means"
-            ));
+            return Err(Error::Exposed { listen });
         }
-        check_limits(&file.limits)?;
         let data_dir = args.data_dir.clone().or(file.data_dir);
         let semaphores =
             file.semaphores.into_iter().map(|(Name(name), Declared(s))| (name, s)).collect();
@@ -295,7 +299,7 @@ mod tests {
     }
 
     fn error(text: &str) -> String {
-        Config::parse(text, &no_args()).expect_err("it should be refused")
+        Config::parse(text, "x.toml", &no_args()).expect_err("it should be refused").to_string()
     }
 
     #[test]
@@ -311,7 +315,7 @@ mod tests {
             cooldown = "60s"
             default_ttl = "5m"
         "#;
-        let config = Config::parse(text, &no_args()).unwrap();
+        let config = Config::parse(text, "x.toml", &no_args()).unwrap();
         let coverage = &config.semaphores[&SemaphoreName::new("FlexLM-Coverage").unwrap()];
         assert_eq!((coverage.capacity, coverage.cooldown), (2, Duration::from_secs(60)));
         let riviera = &config.semaphores[&SemaphoreName::new("FlexLM-Riviera").unwrap()];
@@ -344,7 +348,8 @@ mod tests {
             data_dir: Some("/tmp/x".into()),
             ..no_args()
         };
-        let config = Config::parse("listen = \"127.0.0.1:9\"\ndata_dir = \"/y\"", &args).unwrap();
+        let config =
+            Config::parse("listen = \"127.0.0.1:9\"\ndata_dir = \"/y\"", "x", &args).unwrap();
         assert_eq!((config.listen.port(), config.data_dir), (0, PathBuf::from("/tmp/x")));
     }
 }

@@ -12,7 +12,7 @@ use crate::model::WallTime;
 
 /// Starts logging. What is logged: `RUST_LOG`, info by default.
 pub(crate) fn start() {
-    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    let journal = is_journal();
     let mut builder = env_logger::Builder::from_env(Env::default().default_filter_or("info"));
     builder.format(
         move |out, record| {
@@ -21,6 +21,11 @@ pub(crate) fn start() {
     );
     // A second start (in a test, in a program that has a logger of its own) changes nothing.
     let _ = builder.try_init();
+}
+
+/// Whether standard error goes to the systemd journal.
+pub(crate) fn is_journal() -> bool {
+    std::env::var_os("JOURNAL_STREAM").is_some()
 }
 
 fn for_journal(out: &mut Formatter, record: &Record<'_>) -> std::io::Result<()> {

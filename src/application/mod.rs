@@ -17,7 +17,7 @@ mod limits;
 mod logging;
 mod panics;
 
-use std::{ffi::OsString, io::Write, sync::Arc};
+use std::{ffi::OsString, io::Write, net::SocketAddr, sync::Arc};
 
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
@@ -99,6 +99,9 @@ fn run(config: &Config) -> Result<(), Failure> {
     declarations::apply(&service, &config.semaphores);
     let server = start_server(bound, config, &service)?;
     log::info!("listening on {}", server.local_addr());
+    if let Some(line) = next_line(config, server.local_addr()) {
+        log::info!("to try it, in another terminal: {line}");
+    }
 
     wait_for_stop(signals);
     service.stop();
@@ -108,6 +111,19 @@ fn run(config: &Config) -> Result<(), Failure> {
     service.close();
     log::info!("stopped");
     Ok(())
+}
+
+/// For whoever starts the daemon by hand: the next line to type.
+fn next_line(config: &Config, address: SocketAddr) -> Option<String> {
+    if logging::is_journal() {
+        return None;
+    }
+    let name = config.semaphores.keys().next_back()?;
+    let client = std::env::current_exe().ok()?.with_file_name("semaphorectl");
+    let directory = std::env::current_dir().ok()?;
+    let shown = client.strip_prefix(directory).unwrap_or(&client);
+    let program = if client.exists() { shown.display().to_string() } else { "semaphorectl".into() };
+    Some(format!("{program} run --url http://{address} {name} -- sleep 10"))
 }
 
 fn bind(config: &Config, waiting_requests_max: usize) -> Result<Bound, Failure> {

@@ -5,7 +5,7 @@
 //!
 //! Two steps, so that a server need not read a body that nobody will take: [`Interface::check_head`]
 //! before the body is read, [`Interface::handle`] with it. Nothing here blocks but
-//! [`BlockedCall::wait`], and nothing locks. A response comes with the [`Revision`] that has to be
+//! [`BlockedCall::wait`], and nothing locks. A response comes with the [`Revision`](crate::model::Revision) that has to be
 //! committed before it may be sent: see [`Interface::after_commit`].
 //!
 //! Nothing that a client said goes into a response header, where a line break would split the response.

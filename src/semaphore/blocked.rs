@@ -67,24 +67,32 @@ impl BlockedClaim {
             Some(view) => view.claim.state.clone(),
             None => return Some(Err(self.ended(&state))),
         };
-        let outcome = match claim_state {
-            ClaimState::Held { .. } => Outcome::Granted(self.sequence),
-            ClaimState::Offered { .. } => return Some(self.offered(&shared, &mut state)),
-            _ if state.is_stopping() => return Some(Err(Refusal::Stopping)),
-            _ if Instant::now() < self.deadline => return None,
-            _ => Outcome::Waiting { sequence: self.sequence, blocked: false },
-        };
-        self.leave(&mut state);
-        Some(state.status(shared.clock.now(), outcome))
+        match claim_state {
+            ClaimState::Held { .. } | ClaimState::Offered { .. } => {
+                Some(self.arrived(&shared, &mut state))
+            }
+            _ if state.is_stopping() => Some(Err(Refusal::Stopping)),
+            _ if Instant::now() < self.deadline => None,
+            _ => {
+                self.leave(&mut state);
+                let outcome = Outcome::Waiting { sequence: self.sequence, blocked: false };
+                Some(state.status(shared.clock.now(), outcome))
+            }
+        }
     }
 
-    /// Only a claim with a callback is offered while a request blocks on it: a renew confirms it, and
-    /// an acquire does not.
-    fn offered(&self, shared: &Shared, state: &mut State) -> Attempted {
+    /// The claim does not wait any more. A renew is done now: it confirms an offer (which only a claim with
+    /// a callback gets while a request blocks on it) and sets the lease that it asked for.
+    fn arrived(&self, shared: &Shared, state: &mut State) -> Attempted {
         let (now, outcome) = match &self.asked {
-            Asked::Acquire { .. } => (shared.clock.now(), Ok(Outcome::Offered(self.sequence))),
             Asked::Renew { id, ttl } => {
                 shared.apply(state, Command::Renew { id: id.clone(), ttl: *ttl, blocks: false })
+            }
+            Asked::Acquire { .. } => {
+                let view = state.core.claim_by_sequence(self.sequence);
+                let held = view.is_some_and(|v| matches!(v.claim.state, ClaimState::Held { .. }));
+                let outcome = if held { Outcome::Granted } else { Outcome::Offered }(self.sequence);
+                (shared.clock.now(), Ok(outcome))
             }
         };
         match outcome {

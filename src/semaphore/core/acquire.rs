@@ -270,12 +270,12 @@ impl Core {
             return Err(Error::Full { bound: "claims_max", limit: self.limits.claims_max });
         }
         let semaphore = |name| self.semaphores.get(name);
-        let granted_at_once = !terms.has_callback
-            && terms
-                .permits
-                .iter()
-                .all(|(name, weight)| semaphore(name).is_some_and(|s| s.grants(place, weight)));
-        if granted_at_once {
+        // A callback's permits are set aside at once too: it is offered, and queues as little.
+        let waits = terms
+            .permits
+            .iter()
+            .any(|(name, weight)| !semaphore(name).is_some_and(|s| s.grants(place, weight)));
+        if !waits {
             return Ok(());
         }
         let claims_max = self.limits.queue_claims_max;

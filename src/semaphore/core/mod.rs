@@ -4,14 +4,14 @@
 //! the same commands at the same times give the same events, whatever machine they run on: no order comes
 //! from a hash map. So it can be simulated, fuzzed, compared with a naive model, and replayed.
 //!
-//! A command is checked first and then *emits* events; [`apply_event`](Core::apply_event) is the only
+//! A command is checked first and then *emits* events; `apply_event` is the only
 //! place where the durable state changes, for a command as for recovery. So what the journal replays is
 //! what happened.
 //!
 //! The rule that matters (rule 2): a waiting claim is *eligible* if it is present and none of its
 //! semaphores drains. It is granted if and only if, for each of its semaphores, the weights of the
 //! eligible waiting claims up to and including it fit in what is free there. Each semaphore's
-//! [`line`](line) gives that sum in logarithmic time. The sums grow along the order, so of all claims
+//! `line` gives that sum in logarithmic time. The sums grow along the order, so of all claims
 //! with the same *set* of semaphores only the first eligible one can be next, and granting it changes
 //! nothing for claims of other sets: it takes from what is free just what it takes off their sums.
 //!
@@ -31,9 +31,6 @@ mod recover;
 mod settle;
 mod timers;
 mod view;
-
-#[cfg(test)]
-mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

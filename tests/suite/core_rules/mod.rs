@@ -11,10 +11,13 @@ mod semaphores;
 
 use std::time::Duration;
 
-use super::{Command, Core, Limits, Now, Outcome};
-use crate::model::{
-    Base, Change, ClaimEvent, ClaimId, ClaimRequest, Event, Labels, Note, Origin, Permits,
-    Priority, SemaphoreName, SemaphoreSettings, SemaphoreState, Sequence, ServiceTime, WallTime,
+use semaphored::{
+    model::{
+        Base, Change, ClaimEvent, ClaimId, ClaimRequest, Event, Fence, Labels, Note, Origin,
+        Permits, Priority, SemaphoreName, SemaphoreSettings, SemaphoreState, Sequence, ServiceTime,
+        WallTime,
+    },
+    semaphore::core::{Command, Core, Limits, Now, Outcome},
 };
 
 /// Runs a script and compares what each line does with what it says.
@@ -133,7 +136,7 @@ impl Run {
             }
             Event::Claim { sequence, event } => {
                 let id = self.id_of(*sequence);
-                let fences = |fences: &[crate::model::Fence]| {
+                let fences = |fences: &[Fence]| {
                     fences.iter().map(ToString::to_string).collect::<Vec<_>>().join("/")
                 };
                 match event {

@@ -1,7 +1,8 @@
 //! The queue: presence, time-outs, ids, bounds.
 
+use semaphored::semaphore::core::Limits;
+
 use super::{check, check_with};
-use crate::semaphore::core::Limits;
 
 #[test]
 fn a_poller_keeps_its_place_by_asking() {
@@ -139,6 +140,22 @@ fn bounds_refuse_and_everything_else_goes_on() {
          0   block f B    | ! claims_max = 4 is reached
          1   release b    | cancelled b
          1   block d A    | queued d",
+    );
+}
+
+#[test]
+fn a_callback_whose_permits_are_free_needs_no_room_in_the_queue() {
+    let limits = Limits { queue_claims_max: 1, waiting_sets_max: 1, ..Limits::default() };
+    check_with(
+        limits,
+        "0   set A 1      | set A
+         0   set B 2      | set B
+         0   block a A    | queued a, granted a #1
+         0   block b A    | queued b
+         0   acquire c B callback | queued c, offered c #1
+         1   block d B=2  | ! waiting_sets_max = 1 is reached
+         1   acquire e B callback noqueue | queued e, offered e #2
+         1   acquire f B callback | ! waiting_sets_max = 1 is reached",
     );
 }
 

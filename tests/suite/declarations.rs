@@ -1,0 +1,102 @@
+//! The configuration's semaphores, and who has the last word.
+
+use std::process::{Command, Stdio};
+
+use super::daemon::{Daemon, Port};
+
+fn capacity(daemon: &Daemon, name: &str) -> Option<u64> {
+    let answer = daemon.call("GET", &format!("/api/v1/semaphores/{name}"), "");
+    (answer.status == 200).then(|| answer.json()["capacity"].as_u64().unwrap())
+}
+
+fn restart_with(daemon: &mut Daemon, config: &str) {
+    daemon.stop();
+    std::fs::write(daemon.config_file(), config).unwrap();
+    daemon.start_again(Port::New);
+}
+
+#[test]
+fn what_an_admin_changed_stays_until_the_file_says_something_new() {
+    let mut daemon = Daemon::start("[semaphores]\nA = 5");
+    assert_eq!(daemon.call("PATCH", "/api/v1/semaphores/A", r#"{"capacity": 7}"#).status, 200);
+    restart_with(&mut daemon, "[semaphores]\nA = 5 # the same, with a comment");
+    assert_eq!(capacity(&daemon, "A"), Some(7));
+    restart_with(&mut daemon, "[semaphores]\nA = 6");
+    assert_eq!(capacity(&daemon, "A"), Some(6));
+    let described = "[semaphores.A]\ncapacity = 6\ncooldown = \"1s\"";
+    restart_with(&mut daemon, described);
+    assert_eq!(daemon.look("/api/v1/semaphores/A")["cooldown_seconds"], 1);
+}
+
+#[test]
+fn what_vanished_from_the_file_goes_unless_claims_use_it() {
+    let mut daemon = Daemon::start("[semaphores]\nA = 1\nB = 1");
+    assert_eq!(daemon.call("PUT", "/api/v1/semaphores/C", r#"{"capacity": 1}"#).status, 201);
+    assert_eq!(daemon.call("PUT", "/api/v1/claims/x", r#"{"permits": {"A": 1}}"#).status, 201);
+    restart_with(&mut daemon, "");
+    daemon.log().wait_for("A is not declared any more and is kept: 1 live claims name A");
+    let left = ["A", "B", "C"].map(|name| capacity(&daemon, name));
+    assert_eq!(left, [Some(1), None, Some(1)], "used, unused, and made over the API");
+    assert_eq!(daemon.call("DELETE", "/api/v1/claims/x", "").status, 204);
+    restart_with(&mut daemon, "");
+    assert_eq!(capacity(&daemon, "A"), None);
+}
+
+#[test]
+fn a_declaration_that_would_end_claims_is_refused_with_a_reason() {
+    let mut daemon = Daemon::start("[semaphores]\nA = 3");
+    assert_eq!(daemon.call("PUT", "/api/v1/claims/x", r#"{"permits": {"A": 1}}"#).status, 201);
+    assert_eq!(daemon.call("PUT", "/api/v1/claims/y", r#"{"permits": {"A": 3}}"#).status, 202);
+    restart_with(&mut daemon, "[semaphores]\nA = 2");
+    daemon.log().wait_for("the declaration of A was not applied: 1 waiting claims ask for more");
+    assert_eq!(capacity(&daemon, "A"), Some(3));
+    assert_eq!(daemon.look("/api/v1/claims/y")["state"], "waiting");
+}
+
+/// Runs a daemon that does not come up; returns exit code and standard error.
+fn start_in_vain(arguments: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_semaphored"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn a_second_daemon_on_the_same_data_is_kept_out() {
+    let daemon = Daemon::start("[semaphores]\nA = 1");
+    let data_dir = daemon.data_dir();
+    let config = daemon.config_file();
+    let arguments = [
+        "--listen",
+        "127.0.0.1:0",
+        "--data-dir",
+        data_dir.to_str().unwrap(),
+        "--config",
+        config.to_str().unwrap(),
+    ];
+    let (code, error) = start_in_vain(&arguments);
+    assert_eq!(code, Some(75), "{error}");
+    assert!(error.contains("is in use by another semaphored (process "), "{error}");
+    assert_eq!(daemon.call("GET", "/readyz", "").status, 200);
+}
+
+#[test]
+fn a_wrong_start_says_what_is_wrong_and_with_which_code() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("wrong.toml");
+    std::fs::write(&file, "listen = \"127.0.0.1:0\"\nlimit = 5\n").unwrap();
+    let file = file.to_str().unwrap();
+    for (arguments, code, text) in [
+        (vec!["--config", file], 78, "unknown field `limit`"),
+        (vec!["--config", file, "--check-config"], 78, "line 2"),
+        (vec!["--config", "/nowhere/x.toml"], 78, "cannot read the configuration /nowhere/x.toml"),
+        (vec!["--data-dri", "/tmp"], 64, "Did you mean --data-dir?"),
+        (vec!["--listen", "0.0.0.0:0"], 78, "expose = true"),
+    ] {
+        let (found, error) = start_in_vain(&arguments);
+        assert_eq!(found, Some(code), "{arguments:?}: {error}");
+        assert!(error.contains(text), "{arguments:?}: {error}");
+    }
+}

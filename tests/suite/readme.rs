@@ -1,0 +1,48 @@
+//! What the README tells people to type works as it stands there.
+
+use std::process::Command;
+
+use super::daemon::Daemon;
+
+const README: &str = include_str!("../../README.md");
+const EXAMPLE: &str = include_str!("../../packaging/example.toml");
+/// Where the README says that the service is.
+const ADDRESS: &str = "127.0.0.1:7420";
+
+/// The commands of the README's shell blocks, with their continuation lines.
+fn commands() -> Vec<String> {
+    let mut commands: Vec<String> = Vec::new();
+    for block in README.split("```sh\n").skip(1) {
+        let block = block.split("```").next().unwrap();
+        commands.extend(block.replace("\\\n", " ").lines().map(str::to_owned));
+    }
+    commands
+}
+
+#[test]
+fn every_curl_is_answered_well() {
+    let daemon = Daemon::start(EXAMPLE);
+    let mut ran = 0;
+    for command in commands() {
+        assert!(command.starts_with("curl "), "{command}");
+        let command = command.replace(ADDRESS, &daemon.address().to_string());
+        let shell = format!("{command} -w '\\n%{{http_code}}'");
+        let output = Command::new("sh").args(["-c", &shell]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let status = text.lines().last().unwrap_or_default();
+        assert!(["200", "201", "204"].contains(&status), "{command}: {text} {output:?}");
+        ran += 1;
+    }
+    assert!(ran >= 8, "the README has {ran} commands");
+}
+
+#[test]
+fn the_first_command_is_about_files_and_options_that_exist() {
+    let command = "cargo run --release --bin semaphored -- --config packaging/example.toml \
+                   --data-dir target/quickstart";
+    assert!(README.contains(command));
+    assert!(README.contains("\n    tests/run\n"));
+    let daemon = Daemon::start(EXAMPLE);
+    daemon.log().wait_for("to try it, in another terminal: ");
+    assert_eq!(daemon.look("/api/v1/semaphores/FlexLM-Riviera")["capacity"], 5);
+}

@@ -1,0 +1,239 @@
+//! The service without sockets: commits, crashes, and time that the test moves.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use semaphored::{
+    model::{
+        ClaimId, ClaimRequest, EndReason, Labels, Origin, Permits, Priority, Revision,
+        SemaphoreName, SemaphoreSettings, ServiceTime, WallTime,
+    },
+    semaphore::{
+        Attempt, ClaimLook, Clock, Options, Refusal, Service, Tick,
+        core::{Error, Now, Outcome},
+    },
+    storage::memory::MemoryDisk,
+};
+
+use super::daemon::{DEADLINE, poll};
+
+/// A clock that stands still until the test moves it.
+#[derive(Default)]
+struct TestClock {
+    now: Mutex<Now>,
+    gap: AtomicBool,
+}
+
+impl TestClock {
+    fn advance(&self, duration: Duration) {
+        let mut now = self.now.lock();
+        *now = Now { service: now.service.after(duration), wall: now.wall.after(duration) };
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Now {
+        *self.now.lock()
+    }
+
+    fn tick(&self) -> Tick {
+        Tick { now: self.now(), after_gap: self.gap.load(Ordering::SeqCst) }
+    }
+}
+
+struct Bench {
+    disk: MemoryDisk,
+    clock: Arc<TestClock>,
+    failed: mpsc::Receiver<String>,
+    service: Service,
+}
+
+fn start(disk: &MemoryDisk) -> Bench {
+    let clock = Arc::new(TestClock::default());
+    *clock.now.lock() = Now { service: ServiceTime::default(), wall: WallTime(1_000_000_000) };
+    let (sender, failed) = mpsc::channel();
+    let fatal = Box::new(move |error: &semaphored::storage::Error| {
+        sender.send(error.to_string()).unwrap();
+    });
+    let storage = Box::new(disk.open());
+    let options = Options::default();
+    let service = Service::start(storage, Arc::clone(&clock) as _, options, fatal).unwrap();
+    Bench { disk: disk.clone(), clock, failed, service }
+}
+
+fn name(text: &str) -> SemaphoreName {
+    SemaphoreName::new(text).unwrap()
+}
+
+fn id(text: &str) -> ClaimId {
+    ClaimId::new(text).unwrap()
+}
+
+fn request() -> ClaimRequest {
+    ClaimRequest {
+        permits: Permits::new(vec![(name("A"), 1)]).unwrap(),
+        holder: None,
+        labels: Labels::default(),
+        priority: Priority::default(),
+        ttl: Some(Duration::from_secs(10)),
+        queue_ttl: None,
+        offer_ttl: None,
+        wait_timeout: None,
+        queue: true,
+        has_callback: false,
+        fingerprint: [0; 32],
+    }
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let bench = start(&MemoryDisk::new());
+        bench.register();
+        bench
+    }
+
+    fn register(&self) -> Revision {
+        let settings = || Ok((SemaphoreSettings::with_capacity(1), Origin::Api));
+        self.service.set_semaphore::<Refusal>(&name("A"), false, &|_| settings()).unwrap().revision
+    }
+
+    fn acquire(&self, claim: &str) -> (Outcome, Revision) {
+        match self.service.acquire(id(claim), request(), None) {
+            Attempt::Done(Ok((outcome, status))) => (outcome, status.seen),
+            Attempt::Done(Err(refusal)) => panic!("{refusal:?}"),
+            Attempt::Blocked(_) => panic!("blocks without being asked to"),
+        }
+    }
+
+    /// Whether `revision` is safe before the deadline.
+    fn wait_for_commit(&self, revision: Revision) -> bool {
+        let (sender, receiver) = mpsc::channel();
+        self.service.after_commit(revision, Box::new(move || sender.send(()).unwrap()));
+        receiver.recv_timeout(DEADLINE).is_ok()
+    }
+
+    fn reason(&self, claim: &str) -> Option<EndReason> {
+        match self.service.look(&id(claim)).unwrap().what {
+            ClaimLook::Live(_) => None,
+            ClaimLook::Ended(claim) => match claim.state {
+                semaphored::model::ClaimState::Ended { reason, .. } => Some(reason),
+                _ => panic!("{claim:?} has not ended"),
+            },
+        }
+    }
+}
+
+#[test]
+fn nothing_is_answered_that_a_failed_commit_could_undo() {
+    for batch_kept in [false, true] {
+        let bench = Bench::new();
+        let registered = bench.service.status().revision;
+        assert!(bench.wait_for_commit(registered));
+        bench.disk.fail_next_append(batch_kept);
+        let (outcome, revision) = bench.acquire("x");
+        assert!(matches!(outcome, Outcome::Granted(_)));
+        let (sender, receiver) = mpsc::channel::<()>();
+        // The closure is dropped unrun, or kept for ever; it is never run.
+        bench.service.after_commit(revision, Box::new(move || sender.send(()).unwrap()));
+        let failure = bench.failed.recv_timeout(DEADLINE).unwrap();
+        assert!(!failure.is_empty());
+        assert!(receiver.try_recv().is_err(), "answered, though the commit had failed");
+        assert_eq!(bench.service.committed(), registered);
+
+        // The process ends here, and the next one recovers what is on disk: the claim, or not.
+        let disk = bench.disk.clone();
+        drop(bench);
+        let again = start(&disk);
+        assert_eq!(again.service.look(&id("x")).is_ok(), batch_kept);
+    }
+}
+
+#[test]
+fn a_crash_keeps_holders_and_order() {
+    let bench = Bench::new();
+    for claim in ["a", "b", "c"] {
+        bench.acquire(claim);
+    }
+    assert!(bench.wait_for_commit(bench.service.status().revision));
+    let disk = bench.disk.clone();
+    drop(bench);
+    let again = start(&disk);
+    assert!(matches!(again.acquire("a").0, Outcome::Prolonged(_)));
+    again.service.release(id("a")).unwrap();
+    // Nobody blocks, so the next in the queue gets an offer, and confirms it by asking.
+    assert!(matches!(again.acquire("c").0, Outcome::Waiting { .. }));
+    assert!(matches!(again.acquire("b").0, Outcome::Granted(_)));
+}
+
+#[test]
+fn time_ends_leases_but_not_after_a_gap() {
+    let bench = Bench::new();
+    bench.acquire("a");
+    bench.clock.gap.store(true, Ordering::SeqCst);
+    bench.clock.advance(Duration::from_secs(11));
+    // Two ticks and more pass in a process that was stopped until now: nothing expires at them.
+    let until = Instant::now() + Duration::from_millis(2_500);
+    poll("time", || (Instant::now() > until).then_some(()));
+    assert_eq!(bench.reason("a"), None);
+    bench.clock.gap.store(false, Ordering::SeqCst);
+    poll("the end of the lease", || bench.reason("a"));
+    assert_eq!(bench.reason("a"), Some(EndReason::Expired));
+}
+
+#[test]
+fn what_has_ended_can_be_looked_at_before_and_after_the_fold() {
+    let bench = Bench::new();
+    bench.acquire("a");
+    bench.service.release(id("a")).unwrap();
+    let until = Instant::now() + Duration::from_secs(1);
+    // The fold comes in between; at no moment is the claim unknown.
+    while Instant::now() < until {
+        assert_eq!(bench.reason("a"), Some(EndReason::Released));
+    }
+}
+
+#[test]
+fn who_blocks_is_told_when_the_service_stops() {
+    let bench = Bench::new();
+    bench.acquire("a");
+    let wait = Some(Duration::from_secs(60));
+    let Attempt::Blocked(blocked) = bench.service.acquire(id("b"), request(), wait) else {
+        panic!("it does not block");
+    };
+    let thread = std::thread::spawn(move || blocked.wait());
+    bench.service.stop();
+    assert_eq!(thread.join().unwrap().unwrap_err(), Refusal::Stopping);
+    let refused = bench.service.acquire(id("c"), request(), None);
+    assert!(matches!(refused, Attempt::Done(Err(Refusal::Stopping))));
+    assert_eq!(bench.service.status().what.waiting_requests, 0);
+}
+
+#[test]
+fn a_bound_on_blocked_requests_keeps_the_place() {
+    let disk = MemoryDisk::new();
+    let clock = Arc::new(TestClock::default());
+    let options = Options { waiting_requests_max: 1, ..Options::default() };
+    let service = Service::start(Box::new(disk.open()), clock, options, Box::new(|_| {})).unwrap();
+    let settings = || Ok((SemaphoreSettings::with_capacity(1), Origin::Api));
+    service.set_semaphore::<Refusal>(&name("A"), false, &|_| settings()).unwrap();
+    let wait = Some(Duration::from_secs(60));
+    let acquire = |claim: &str| service.acquire(id(claim), request(), wait);
+    assert!(matches!(acquire("a"), Attempt::Done(Ok((Outcome::Granted(_), _)))));
+    let blocked = acquire("b");
+    assert!(matches!(blocked, Attempt::Blocked(_)));
+    let Attempt::Done(Ok((Outcome::Waiting { blocked: false, .. }, status))) = acquire("c") else {
+        panic!("past the bound it is answered at once");
+    };
+    assert_eq!(status.positions, [2]);
+    drop(blocked);
+    assert!(matches!(acquire("c"), Attempt::Blocked(_)), "the slot was given back");
+    let unknown = service.release(id("nobody"));
+    assert!(matches!(unknown, Err(Refusal::Core(Error::UnknownClaim(_), _))));
+}
