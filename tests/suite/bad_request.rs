@@ -77,7 +77,7 @@ fn query_parameters_of_every_call() {
     let unchanged = Unchanged::new(Daemon::start(CONFIG));
     let settings = r#"{"capacity": 3}"#;
     // Each call with a body that is right and the parameters that it has.
-    let calls: [(&str, &str, &str, &str); 18] = [
+    let calls: [(&str, &str, &str, &str); 19] = [
         ("GET", "/api", "", ""),
         ("GET", "/api/v1", "", ""),
         ("GET", "/api/v1/service", "", ""),
@@ -95,6 +95,7 @@ fn query_parameters_of_every_call() {
         ("GET", "/api/v1/semaphores/Sim", "", "since, wait"),
         ("PUT", "/api/v1/semaphores/Sim", settings, "force"),
         ("PATCH", "/api/v1/semaphores/Sim", settings, "force"),
+        ("DELETE", "/api/v1/semaphores/Sim", "", "force"),
         ("POST", "/api/v1/semaphores/Sim/claims", "", "wait"),
     ];
     for (method, path, body, known) in calls {
