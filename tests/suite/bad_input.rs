@@ -4,9 +4,12 @@
 //! `cargo test --test suite bad_input -- --nocapture` prints the details, for reading: would they help a
 //! build engineer at three in the morning?
 
+use std::cell::RefCell;
+
 use serde_json::{Value, json};
 
 use super::{
+    contract::Contract,
     daemon::Daemon,
     http::{Request, Response, exchange},
 };
@@ -25,13 +28,15 @@ pub(crate) type Case<'c> = (&'c str, &'c str, &'c str, u16, &'c str, &'c [&'c st
 /// A daemon that nothing may change.
 pub(crate) struct Unchanged {
     pub(crate) daemon: Daemon,
+    /// Every refusal has to be documented, too.
+    contract: RefCell<Contract>,
     before: Value,
 }
 
 impl Unchanged {
     pub(crate) fn new(daemon: Daemon) -> Unchanged {
         let before = state(&daemon);
-        Unchanged { daemon, before }
+        Unchanged { daemon, contract: RefCell::new(Contract::new()), before }
     }
 
     pub(crate) fn refuses(&self, cases: &[Case<'_>]) {
@@ -49,7 +54,9 @@ impl Unchanged {
     ) {
         let body = String::from_utf8_lossy(&request.body);
         let what = format!("{} {:.60} {body:.80}", request.method, request.target);
-        check(&what, &self.daemon.send(request), status, code, says);
+        let response = self.daemon.send(request);
+        check(&what, &response, status, code, says);
+        self.contract.borrow_mut().check_answer(request, &response);
     }
 
     pub(crate) fn refuses_bytes(&self, bytes: &[u8], status: u16, code: &str, says: &[&str]) {
@@ -63,6 +70,7 @@ impl Drop for Unchanged {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             assert_eq!(state(&self.daemon), self.before, "something was changed");
+            self.contract.borrow().assert_kept();
         }
     }
 }
