@@ -9,6 +9,7 @@ use super::{
     body::Members,
     claims::{semaphore_name, text},
     query::{Query, Wait},
+    refusal::seconds,
     wire::{SemaphoreBody, SemaphoresBody},
 };
 use crate::{
@@ -214,11 +215,17 @@ impl Patch {
     /// These settings over `present`, checked.
     fn apply(&self, present: &SemaphoreSettings) -> Result<SemaphoreSettings, Option<Error>> {
         let defaults = SemaphoreSettings::with_capacity(present.capacity);
+        let max_ttl = patched(self.max_ttl, present.max_ttl, defaults.max_ttl);
         let settings = SemaphoreSettings {
             capacity: self.capacity.flatten().unwrap_or(present.capacity),
             state: patched(self.state, present.state, defaults.state),
-            default_ttl: patched(self.default_ttl, present.default_ttl, defaults.default_ttl),
-            max_ttl: patched(self.max_ttl, present.max_ttl, defaults.max_ttl),
+            // Where it is not said, it is not what makes a low `max_ttl` wrong.
+            default_ttl: match self.default_ttl.flatten() {
+                Some(default_ttl) => default_ttl,
+                None if self.default_ttl.is_some() => defaults.default_ttl.min(max_ttl),
+                None => present.default_ttl.min(max_ttl),
+            },
+            max_ttl,
             max_hold: self.max_hold.unwrap_or(present.max_hold),
             queue_ttl: patched(self.queue_ttl, present.queue_ttl, defaults.queue_ttl),
             offer_ttl: self.offer_ttl.unwrap_or(present.offer_ttl),
@@ -226,11 +233,12 @@ impl Patch {
             cooldown: patched(self.cooldown, present.cooldown, defaults.cooldown),
             description: self.description.clone().unwrap_or(present.description.clone()),
         };
+        // Each by itself is within its bounds already; what is left is `default_ttl` over `max_ttl`.
         settings.check().map_err(|error| {
             Some(Error::InvalidMember {
                 member: error.member.into(),
-                allowed: error.allowed,
-                got: "what this would make it".into(),
+                allowed: format!("{} (its `max_ttl`)", error.allowed),
+                got: seconds(settings.default_ttl),
             })
         })?;
         Ok(settings)

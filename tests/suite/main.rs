@@ -1,6 +1,8 @@
 //! The integration tests, as one crate: it links once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panic")]
 
+mod bad_input;
+mod bad_request;
 mod client_run;
 mod contract;
 mod core_model;
@@ -20,3 +22,4 @@ mod schema;
 mod service;
 mod waiting;
 mod web_server;
+mod wire;
