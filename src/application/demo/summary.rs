@@ -119,11 +119,8 @@ impl fmt::Display for Summary {
         )?;
         writeln!(f)?;
         writeln!(f, "Next, a service of your own, and a job in another terminal:")?;
-        writeln!(
-            f,
-            "  cargo build --release && target/release/semaphored --config packaging/example.toml \\\n    \
-             --data-dir target/quickstart"
-        )?;
+        writeln!(f, "  cargo build --release")?;
+        writeln!(f, "  target/release/semaphored --config packaging/example.toml")?;
         writeln!(f, "  target/release/semaphorectl run {} -- sleep 10", RIVIERA.0)
     }
 }
