@@ -9,6 +9,7 @@ mod core_model;
 mod core_rules;
 mod daemon;
 mod declarations;
+mod demo;
 mod fake_service;
 mod farm;
 mod http;
