@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
     io::Write,
     net::{SocketAddr, TcpStream},
     process::Command,
@@ -40,7 +41,7 @@ fn block(address: SocketAddr, id: &str, wait_seconds: u32) -> TcpStream {
 fn the_site_is_well_formed_as_shipped_and_with_tls() {
     let directory = tempfile::tempdir().unwrap();
     let certificate = TlsFiles::new(directory.path());
-    for replace in [Vec::new(), certificate.replacements("127.0.0.1:0")] {
+    for replace in [Vec::new(), certificate.replacements(&free_address().to_string())] {
         let replace: Vec<_> = replace.iter().map(|(from, to)| (*from, to.as_str())).collect();
         let output = check_site(directory.path(), &replace);
         let said = String::from_utf8_lossy(&output.stderr);
@@ -52,13 +53,18 @@ fn the_site_is_well_formed_as_shipped_and_with_tls() {
 /// Every header that the service reads has to be in the site, or it works without NGINX only.
 #[test]
 fn the_headers_that_the_service_reads_are_passed_on() {
-    let source = include_str!("../../src/http_interface/interface.rs");
-    let read: Vec<_> = source.split(".values(\"").skip(1).collect();
-    assert!(read.len() >= 2, "the source has changed: look where headers are read now");
-    for text in read {
-        let name = text.split('"').next().unwrap();
-        let directive = format!("proxy_set_header {name} ").to_ascii_lowercase();
-        assert!(SITE.to_ascii_lowercase().contains(&directive), "{name}");
+    let site = SITE.to_ascii_lowercase();
+    let mut read = BTreeSet::new();
+    for file in fs::read_dir("src/http_interface").unwrap() {
+        let source = fs::read_to_string(file.unwrap().path()).unwrap();
+        let names = source.split(".values(\"").skip(1);
+        read.extend(names.map(|text| text.split('"').next().unwrap().to_owned()));
+    }
+    // NGINX frames bodies itself.
+    assert!(read.remove("content-length") && read.remove("transfer-encoding"));
+    assert!(read.len() >= 2, "look where headers are read now: {read:?}");
+    for name in read {
+        assert!(site.contains(&format!("proxy_set_header {name} ")), "{name}");
     }
 }
 
@@ -108,7 +114,7 @@ fn answers_pass_unchanged() {
         Request::new("GET", "/api/v1/claims/b?x=%C3%A9"),
         Request::new("GET", "/api/v1/claims/%C3%A9"),
         Request::new("GET", "/nothing"),
-        Request::new("HEAD", "/api/v1/claims/a"),
+        Request::new("HEAD", "/openapi.json"),
         Request::new("GET", "/openapi.json"),
         Request::new("GET", &long),
     ];
@@ -251,7 +257,13 @@ fn assert_problem(answer: &Response, what: &str) {
 fn a_service_that_is_away_is_a_problem_document() {
     let (mut daemon, proxy) = start();
     assert_eq!(proxy.call("PUT", "/api/v1/claims/a", A).status, 201);
-    daemon.kill();
+    // What it says itself while it stops comes through; 503 is not taken for a reason to ask elsewhere.
+    let waits = proxy.call_later("PUT", "/api/v1/claims/b?wait=50", A);
+    daemon.wait_for_blocked(1);
+    daemon.stop();
+    let told = waits.join().unwrap();
+    assert_eq!((told.status, told.code().as_str()), (503, "stopping"));
+    assert_eq!(told.header("Retry-After"), Some("1"));
     for (method, body) in [("GET", ""), ("PUT", A), ("DELETE", "")] {
         let answer = proxy.call(method, "/api/v1/claims/a", body);
         assert_eq!((answer.status, answer.code().as_str()), (502, "service-unreachable"));
@@ -333,7 +345,8 @@ fn clients_that_hang_up_leave_no_descriptor_behind() {
     let waiters: Vec<_> =
         (0..20).map(|number| block(proxy.address(), &format!("waiter-{number}"), 3)).collect();
     daemon.wait_for_blocked(20);
-    assert!(proxy.descriptors() >= before.0 + 40);
+    // Two for each, but for a kept connection that was there already.
+    assert!(proxy.descriptors() >= before.0 + 38);
     drop(waiters);
     poll("nginx to close what is left of them", || (proxy.descriptors() <= before.0).then_some(()));
     daemon.wait_for_blocked(0);
