@@ -281,7 +281,6 @@ fn bounds_of_nginx_are_problem_documents() {
     let daemon = Daemon::start(CONFIG);
     let replace = [
         ("proxy_read_timeout 75s;", "proxy_read_timeout 1s;"),
-        ("semaphored_addresses 1000;", "semaphored_addresses 2;"),
         ("location = /metrics {\n        allow 127.0.0.1;", "location = /metrics {"),
     ];
     let proxy = Proxy::start_with(&daemon, &replace);
@@ -294,18 +293,28 @@ fn bounds_of_nginx_are_problem_documents() {
     assert_eq!((outside.status, outside.code().as_str()), (403, "not-from-here"));
     assert_problem(&outside, "outside");
 
-    let proxy = Proxy::start_with(&daemon, &replace[1..2]);
-    let waiting = [block(proxy.address(), "x", 50), block(proxy.address(), "y", 50)];
-    // One of the waits of the first proxy may still block on `late`.
-    poll("two waits", || {
-        let claims = daemon.look("/api/v1/claims?state=waiting");
-        (claims["claims"].as_array().unwrap().len() == 3).then_some(())
-    });
-    let third = proxy.call("GET", "/healthz", "");
-    assert_eq!((third.status, third.code().as_str()), (429, "too-many-connections"));
-    assert_problem(&third, "third");
-    assert_eq!(third.header("Retry-After"), Some("5"));
-    drop(waiting);
+    for (limit, small) in [
+        ("semaphored_addresses 1000;", "semaphored_addresses 2;"),
+        ("semaphored_waiting 300;", "semaphored_waiting 2;"),
+    ] {
+        let proxy = Proxy::start_with(&daemon, &[(limit, small)]);
+        let ids = ["x", "y"].map(|name| format!("{name}-{}", &limit[11..14]));
+        let waiting = ids.each_ref().map(|id| block(proxy.address(), id, 50));
+        poll("two waits", || {
+            let seen = ids
+                .iter()
+                .all(|id| daemon.call("GET", &format!("/api/v1/claims/{id}"), "").status == 200);
+            seen.then_some(())
+        });
+        let third = proxy.call("PUT", "/api/v1/claims/z?wait=50", A);
+        assert_eq!((third.status, third.code().as_str()), (429, "too-many-connections"));
+        assert_problem(&third, limit);
+        assert_eq!(third.header("Retry-After"), Some("5"));
+        // Those that do not wait get through where only waiting ones are too many.
+        let status = proxy.call("POST", "/api/v1/claims/holder/renew", "").status;
+        assert_eq!(status, if limit.contains("waiting") { 200 } else { 429 });
+        drop(waiting);
+    }
 }
 
 #[test]
