@@ -38,15 +38,15 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Starts NGINX in front of a daemon, which may be restarted on the same port.
     pub(crate) fn start(daemon: &Daemon) -> Proxy {
-        Proxy::start_with(daemon, &[])
+        Proxy::start_with(daemon.address(), &[])
     }
 
-    /// The same with pieces of the site replaced, each of which has to be there.
-    pub(crate) fn start_with(daemon: &Daemon, replace: &[(&str, &str)]) -> Proxy {
+    /// The same in front of anything, with pieces of the site replaced, each of which has to be there.
+    pub(crate) fn start_with(upstream: SocketAddr, replace: &[(&str, &str)]) -> Proxy {
         for _ in 0..PORT_TRIES {
             let directory = tempfile::tempdir().unwrap();
             let address = free_address();
-            write_config(directory.path(), &site(address, daemon.address(), replace));
+            write_config(directory.path(), &site(address, upstream, replace));
             let mut master = command(directory.path()).stderr(Stdio::null()).spawn().unwrap();
             // The file is written when the ports are bound.
             let pid_file = directory.path().join("pid");
