@@ -160,6 +160,17 @@ impl Core {
         Outcome::Done
     }
 
+    /// None of the requests that block on a claim has its client any more.
+    pub(super) fn make_absent(&mut self, tx: &Tx<'_>, sequence: Sequence) {
+        let Some(live) = self.claims.get_mut(&sequence) else { return };
+        let Standing::Waiting { presence, .. } = &mut live.standing else { return };
+        let queue_ttl = live.claim.terms.queue_ttl.unwrap_or(bounds::QUEUE_TTL_DEFAULT);
+        let before = *presence;
+        let after = Presence::Absent(tx.stamp.now.service.after(queue_ttl));
+        *presence = after;
+        self.move_queue_timer(sequence, before, after);
+    }
+
     fn move_queue_timer(&mut self, sequence: Sequence, before: Presence, after: Presence) {
         if let Some(until) = before.lapse() {
             self.timers.clear(until, Timer::Queue(sequence));

@@ -195,10 +195,15 @@ struct Stamp {
     at: WallTime,
 }
 
+/// Says of a waiting claim that requests block on whether one of them still has its client. Asked only of
+/// claims that would be granted in that moment.
+pub type There<'a> = &'a mut dyn FnMut(Sequence) -> bool;
+
 /// A command on its way: when it happens, and what has happened by it.
 struct Tx<'a> {
     stamp: Stamp,
     events: &'a mut Vec<Event>,
+    there: There<'a>,
     /// The claim whose holder's request is being handled: it is granted, not offered.
     attended: Option<Sequence>,
 }
@@ -242,8 +247,7 @@ impl Core {
         }
     }
 
-    /// Handles a command. What happened by it is appended to `events`; if anything did, it is one change
-    /// with the next revision, [`Core::revision`] from then on.
+    /// Handles a command where all who block are there; see [`Core::apply_asking`].
     ///
     /// # Errors
     /// The command is refused, and nothing was changed.
@@ -253,9 +257,28 @@ impl Core {
         command: Command,
         events: &mut Vec<Event>,
     ) -> Result<Outcome, Error> {
+        self.apply_asking(now, command, &mut |_| true, events)
+    }
+
+    /// Handles a command. What happened by it is appended to `events`; if anything did, it is one change
+    /// with the next revision, [`Core::revision`] from then on.
+    ///
+    /// Before permits go to a claim because requests block on it, `there` is asked. A no makes the claim
+    /// absent, with none of its requests left, and the next in the order is looked at. Like time, the answers
+    /// are a parameter: the same ones give the same events.
+    ///
+    /// # Errors
+    /// The command is refused, and nothing was changed.
+    pub fn apply_asking(
+        &mut self,
+        now: Now,
+        command: Command,
+        there: There<'_>,
+        events: &mut Vec<Event>,
+    ) -> Result<Outcome, Error> {
         let before = events.len();
         let stamp = Stamp { revision: self.revision.next(), now, at: now.wall };
-        let mut tx = Tx { stamp, events, attended: None };
+        let mut tx = Tx { stamp, events, there, attended: None };
         let outcome = match command {
             Command::Acquire { id, request, blocks } => self.acquire(&mut tx, id, request, blocks),
             Command::Renew { id, ttl, blocks } => self.renew(&mut tx, &id, ttl, blocks),

@@ -16,13 +16,22 @@ impl Core {
         tx: &mut Tx<'_>,
         semaphores: impl IntoIterator<Item = &'n SemaphoreName>,
     ) {
+        let sets = self.sets_with(semaphores);
+        self.settle(tx, sets);
+    }
+
+    /// The sets of waiting claims that contain one of `semaphores`.
+    fn sets_with<'n>(
+        &self,
+        semaphores: impl IntoIterator<Item = &'n SemaphoreName>,
+    ) -> BTreeSet<SetKey> {
         let mut sets = BTreeSet::new();
         for name in semaphores {
             if let Some(semaphore) = self.semaphores.get(name) {
                 sets.extend(semaphore.sets.iter().cloned());
             }
         }
-        self.settle(tx, sets);
+        sets
     }
 
     /// Grants all that rule 2 grants, anywhere.
@@ -34,18 +43,44 @@ impl Core {
     /// Grants all that rule 2 grants among these sets, in the order of the queue.
     pub(super) fn settle(&mut self, tx: &mut Tx<'_>, sets: impl IntoIterator<Item = SetKey>) {
         let mut next: BTreeMap<Place, SetKey> = BTreeMap::new();
+        self.add_grantable_heads(sets, &mut next);
+        while let Some((place, set)) = next.pop_first() {
+            if self.is_there(tx, place.sequence) {
+                // A grant changes nothing for the heads of other sets: what it takes from what is free, it
+                // takes off the sums of those behind it too, and those before it do not need what it took.
+                self.grant(tx, place.sequence);
+                self.add_grantable_heads([set], &mut next);
+            } else {
+                // Its weight is off the sums of those behind it, whatever their set; those that were found
+                // before still fit, and all that are found now stand behind it.
+                self.make_absent(tx, place.sequence);
+                let sets = self.sets_with(set.iter());
+                self.add_grantable_heads(sets, &mut next);
+            }
+        }
+    }
+
+    fn add_grantable_heads(
+        &self,
+        sets: impl IntoIterator<Item = SetKey>,
+        next: &mut BTreeMap<Place, SetKey>,
+    ) {
         for set in sets {
             if let Some(place) = self.grantable_head(&set) {
                 next.insert(place, set);
             }
         }
-        // A grant changes nothing for the heads of other sets: what it takes from what is free, it takes
-        // off the sums of those behind it too, and those before it do not need what it took.
-        while let Some((place, set)) = next.pop_first() {
-            self.grant(tx, place.sequence);
-            if let Some(place) = self.grantable_head(&set) {
-                next.insert(place, set);
+    }
+
+    /// Whether a claim may be granted as far as its holder's connections go. Asked only where the grant rests
+    /// on a request that blocks.
+    fn is_there(&self, tx: &mut Tx<'_>, sequence: Sequence) -> bool {
+        let Some(live) = self.claims.get(&sequence) else { return true };
+        match &live.standing {
+            Standing::Waiting { presence: Presence::Blocked(_), .. } => {
+                tx.attended == Some(sequence) || (tx.there)(sequence)
             }
+            _ => true,
         }
     }
 

@@ -388,6 +388,6 @@ impl Claim {
     }
 }
 
-fn lingers_until(now: ServiceTime, terms: &Terms) -> ServiceTime {
+pub(super) fn lingers_until(now: ServiceTime, terms: &Terms) -> ServiceTime {
     now.after(terms.queue_ttl.unwrap_or(bounds::QUEUE_TTL_DEFAULT))
 }

@@ -14,6 +14,8 @@ use semaphored::{
     semaphore::core::{Command, ENDED_REMEMBERED, Error, Limits, Now, Outcome, Presence},
 };
 
+use super::{commands::lingers_until, step::Gone};
+
 /// A semaphore. What is in use is not kept: it is counted.
 #[derive(Clone, Debug)]
 pub(super) struct Semaphore {
@@ -79,6 +81,8 @@ pub(super) struct Ended {
 pub(super) struct Model {
     pub(super) limits: Limits,
     pub(super) now: Now,
+    /// Whose clients have hung up, unnoticed so far.
+    pub(super) gone: Gone,
     pub(super) revision: u64,
     pub(super) sequence: u64,
     /// The highest fence that a semaphore had which was removed.
@@ -103,6 +107,7 @@ impl Model {
         Model {
             limits,
             now: Now::default(),
+            gone: Gone::default(),
             revision: 0,
             sequence: 0,
             fence_floor: 0,
@@ -227,13 +232,30 @@ impl Model {
     }
 
     /// Grants as long as rule 2 grants somebody, in queue order. A request of the `attended` claim's
-    /// holder is being handled.
+    /// holder is being handled. Who blocks and is gone gets nothing and is absent from now on.
     pub(super) fn grant_all(&mut self, attended: Option<u64>) {
         while let Some(sequence) =
             self.queue(None).into_iter().find(|claim| self.is_granted(claim)).map(|c| c.sequence)
         {
-            self.grant(sequence, attended == Some(sequence));
+            let attended = attended == Some(sequence);
+            if attended || !self.gone.contains(sequence) || !self.lose(sequence) {
+                self.grant(sequence, attended);
+            }
         }
+    }
+
+    /// Makes a claim absent if requests block on it; tells whether that was so.
+    fn lose(&mut self, sequence: u64) -> bool {
+        let now = self.now.service;
+        let claim = self.claims.iter_mut().find(|claim| claim.sequence == sequence);
+        if let Some(claim) = claim
+            && let State::Waiting { presence, .. } = &mut claim.state
+            && matches!(presence, Presence::Blocked(_))
+        {
+            *presence = Presence::Absent(lingers_until(now, &claim.terms));
+            return true;
+        }
+        false
     }
 
     fn grant(&mut self, sequence: u64, attended: bool) {

@@ -90,6 +90,7 @@ impl Run {
 
     pub(super) fn step(&mut self, step: &Step) -> Result<(), TestCaseError> {
         self.pass_time(&step.tick);
+        self.model.gone = step.gone;
         if let Action::Restart { down_ms, from_journal } = step.action {
             self.restart(down_ms, from_journal)?;
         } else if let Action::Fold = step.action {
@@ -128,13 +129,15 @@ impl Run {
         let before = self.core.clone();
         let mut copy = self.core.clone();
         let (mut events, mut events_of_copy) = (Vec::new(), Vec::new());
-        let outcome = self.core.apply(self.now, command.clone(), &mut events);
+        let gone = self.model.gone;
+        let mut there = |sequence: Sequence| !gone.contains(sequence.0);
+        let outcome = self.core.apply_asking(self.now, command.clone(), &mut there, &mut events);
         let expected = self.model.apply(self.now, &command);
         let new_id = match &command {
             Command::Acquire { id, .. } => self.model.ended(id).is_none(),
             _ => false,
         };
-        let of_copy = copy.apply(self.now, command, &mut events_of_copy);
+        let of_copy = copy.apply_asking(self.now, command, &mut there, &mut events_of_copy);
         prop_assert_eq!(&outcome, &expected, "the answer");
         prop_assert_eq!(&of_copy, &outcome, "the answer of a copy");
         prop_assert_eq!(&events_of_copy, &events, "the events of a copy");

@@ -10,6 +10,7 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 pub(super) struct Step {
     pub(super) tick: Tick,
     pub(super) action: Action,
+    pub(super) gone: Gone,
     /// Size of the pages in which listings are read afterwards.
     pub(super) page_claims: usize,
 }
@@ -25,6 +26,17 @@ pub(super) enum Tick {
     Deadline(u64),
     /// The wall clock alone is set by so many milliseconds, back or forth.
     Wall(i64),
+}
+
+/// Whose clients have hung up, should the core ask in this step: bit `n` is for the claims whose sequence
+/// number ends in the six bits of `n`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Gone(pub(super) u64);
+
+impl Gone {
+    pub(super) fn contains(self, sequence: u64) -> bool {
+        self.0 >> (sequence % 64) & 1 == 1
+    }
 }
 
 /// Which claim: of those that live (nearly always), or of all that ever were and one that never was.
@@ -206,11 +218,9 @@ fn action() -> impl Strategy<Value = Action> {
 
 /// A script of up to so many steps.
 pub(super) fn script(steps_max: usize) -> impl Strategy<Value = Vec<Step>> {
-    let step = (tick(), action(), 1_usize..5).prop_map(|(tick, action, page_claims)| Step {
-        tick,
-        action,
-        page_claims,
-    });
+    let gone = prop_oneof![2 => Just(0), 1 => any::<u64>(), 1 => Just(u64::MAX)].prop_map(Gone);
+    let step = (tick(), action(), gone, 1_usize..5)
+        .prop_map(|(tick, action, gone, page_claims)| Step { tick, action, gone, page_claims });
     vec(step, 1..steps_max)
 }
 

@@ -6,6 +6,7 @@
 
 mod grants;
 mod leases;
+mod presence;
 mod queueing;
 mod semaphores;
 
@@ -43,6 +44,8 @@ struct Run {
     now: Now,
     journal: Vec<Change>,
     sequences: Vec<ClaimId>,
+    /// Claims whose blocked requests have lost their clients, as far as the present line goes.
+    gone: Vec<ClaimId>,
 }
 
 fn at_seconds(seconds: u64) -> Now {
@@ -61,7 +64,8 @@ fn id(text: &str) -> ClaimId {
 impl Run {
     fn new(limits: Limits) -> Run {
         let core = Core::new(limits);
-        Run { limits, core, now: Now::default(), journal: Vec::new(), sequences: Vec::new() }
+        let (journal, sequences, gone) = (Vec::new(), Vec::new(), Vec::new());
+        Run { limits, core, now: Now::default(), journal, sequences, gone }
     }
 
     fn replayed(&self) -> Core {
@@ -74,7 +78,9 @@ impl Run {
     }
 
     fn line(&mut self, given: &str) -> String {
-        let words: Vec<&str> = given.split_whitespace().collect();
+        let mut words: Vec<&str> = given.split_whitespace().collect();
+        self.gone = words.iter().filter_map(|word| word.strip_prefix("gone=")).map(id).collect();
+        words.retain(|word| !word.starts_with("gone="));
         let seconds: u64 = words[0].parse().expect("a line begins with the time in seconds");
         self.now = at_seconds(seconds);
         if words[1] == "restart" {
@@ -107,7 +113,12 @@ impl Run {
 
     fn apply(&mut self, command: Command) -> String {
         let mut events = Vec::new();
-        let outcome = self.core.apply(self.now, command, &mut events);
+        let Run { sequences, gone, .. } = self;
+        let mut there = |sequence: Sequence| match usize::try_from(sequence.0) {
+            Ok(number) => !gone.contains(&sequences[number - 1]),
+            Err(_) => true,
+        };
+        let outcome = self.core.apply_asking(self.now, command, &mut there, &mut events);
         let mut said: Vec<String> = events.iter().map(|event| self.say(event)).collect();
         if !events.is_empty() {
             let change = Change { revision: self.core.revision(), at: self.now.wall, events };
