@@ -1,9 +1,9 @@
 //! What goes into the API and what comes out of it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::Error;
-use crate::model::Revision;
+use crate::{model::Revision, semaphore::Peer};
 
 /// The endpoints, with the parts of the path that vary as they came: percent-decoded, not checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +59,9 @@ pub struct Call {
     pub prefer_wait: Option<Duration>,
     /// The body as it came; empty where there was none.
     pub body: Vec<u8>,
+    /// The client at the other end, where it can be known whether it is there: a call blocks no longer than
+    /// that, and no permit goes to a client that is gone.
+    pub peer: Option<Arc<Peer>>,
 }
 
 /// What a call came to.
@@ -71,8 +74,8 @@ pub enum Step {
 
 /// A call that waits. Dropping it without waiting counts as an answered request.
 pub trait Blocked: Send {
-    /// Blocks until there is an answer: the claim was granted or ended, the wait is over, or the service
-    /// stops.
+    /// Blocks until there is an answer: the claim was granted or ended, the wait is over, the client is gone,
+    /// or the service stops.
     fn wait(self: Box<Self>) -> Reply;
 }
 

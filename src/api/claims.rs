@@ -1,6 +1,6 @@
 //! The calls about claims.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -16,7 +16,7 @@ use crate::{
         Claim, ClaimId, ClaimRequest, Holder, Invalid, Labels, Note, Permits, Priority, Revision,
         SemaphoreName, bounds,
     },
-    semaphore::{Attempt, Attempted, BlockedClaim, ClaimLook, ListFilter, Seen, core},
+    semaphore::{Attempt, Attempted, BlockedClaim, ClaimLook, ListFilter, Peer, Seen, core},
 };
 
 /// The members of a claim request. Of these only `permits` is required.
@@ -57,13 +57,13 @@ impl Api {
         let id = claim_id(id)?;
         let wait = Query::of(call, &["wait"])?.wait(self.options.wait_max)?;
         let request = request(&call.body)?;
-        self.acquire(id, request, wait, false)
+        self.acquire(call, id, request, wait, false)
     }
 
     pub(super) fn create_claim(&self, call: &Call) -> Handled {
         let wait = Query::of(call, &["wait"])?.wait(self.options.wait_max)?;
         let request = request(&call.body)?;
-        self.acquire(new_id()?, request, wait, true)
+        self.acquire(call, new_id()?, request, wait, true)
     }
 
     /// The shorthand: the semaphore is in the path, the body may be empty, `permits` is a number.
@@ -75,12 +75,20 @@ impl Api {
         let permits = Permits::new(vec![(name, weight.unwrap_or(1))]);
         let permits = permits.map_err(|invalid| missing("permits", &invalid))?;
         let request = rest_of_request(members, permits)?;
-        self.acquire(new_id()?, request, wait, true)
+        self.acquire(call, new_id()?, request, wait, true)
     }
 
-    fn acquire(&self, id: ClaimId, request: ClaimRequest, wait: Wait, location: bool) -> Handled {
+    fn acquire(
+        &self,
+        call: &Call,
+        id: ClaimId,
+        request: ClaimRequest,
+        wait: Wait,
+        location: bool,
+    ) -> Handled {
         let shape = Shape { renews: false, location, wait, blocked: false };
-        self.attempted(self.service.acquire(id, request, wait.wait), shape)
+        let peer = call.peer.clone();
+        self.attempted(self.service.acquire(id, request, wait.wait, peer), shape)
     }
 
     pub(super) fn renew_claim(&self, call: &Call, id: &str) -> Handled {
@@ -89,7 +97,8 @@ impl Api {
         let mut members = Members::parse(&call.body, true, &["ttl"])?;
         let ttl = members.take_duration("ttl", bounds::DURATION_MIN, bounds::TTL_MAX)?;
         let shape = Shape { renews: true, location: false, wait, blocked: false };
-        self.attempted(self.service.renew(id, ttl, wait.wait), shape)
+        let peer = call.peer.clone();
+        self.attempted(self.service.renew(id, ttl, wait.wait, peer), shape)
     }
 
     fn attempted(&self, attempt: Attempt, shape: Shape) -> Handled {
@@ -132,7 +141,8 @@ impl Api {
             return Ok(Step::Done(self.look_reply(self.service.look(&id), wait)));
         };
         let api = self.clone();
-        Ok(Step::Blocked(Box::new(BlockedLook { api, id, since, block, wait })))
+        let peer = call.peer.clone();
+        Ok(Step::Blocked(Box::new(BlockedLook { api, id, since, block, wait, peer })))
     }
 
     fn look_reply(
@@ -227,11 +237,13 @@ struct BlockedLook {
     since: Option<Revision>,
     block: Duration,
     wait: Wait,
+    peer: Option<Arc<Peer>>,
 }
 
 impl Blocked for BlockedLook {
     fn wait(self: Box<Self>) -> Reply {
-        let look = self.api.service.watch_claim(&self.id, self.since, self.block);
+        let look =
+            self.api.service.watch_claim(&self.id, self.since, self.block, self.peer.as_ref());
         self.api.look_reply(look, self.wait)
     }
 }

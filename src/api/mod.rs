@@ -24,6 +24,7 @@ use serde::Serialize;
 
 pub use self::call::{Answer, Blocked, Call, Calls, Endpoint, Outcome, Reply, Step};
 pub use self::error::Error;
+pub use crate::semaphore::Peer;
 use crate::{model::Revision, semaphore::Service};
 
 /// How the API behaves where the client does not say.

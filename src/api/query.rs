@@ -156,6 +156,7 @@ mod tests {
             query: query.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
             prefer_wait: prefer_wait.map(Duration::from_secs),
             body: Vec::new(),
+            peer: None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The calls about semaphores.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ use crate::{
     model::{
         Invalid, Note, Origin, Revision, SemaphoreName, SemaphoreSettings, SemaphoreState, bounds,
     },
-    semaphore::{Refusal, Seen, core::SemaphoreView},
+    semaphore::{Peer, Refusal, Seen, core::SemaphoreView},
 };
 
 /// The settings that a call may give.
@@ -60,7 +60,9 @@ impl Api {
         if let Some(block) = wait.wait {
             let since = since.unwrap_or(self.service.committed());
             let api = self.clone();
-            return Ok(Step::Blocked(Box::new(BlockedWatch { api, name, since, block, wait })));
+            let peer = call.peer.clone();
+            let watch = BlockedWatch { api, name, since, block, wait, peer };
+            return Ok(Step::Blocked(Box::new(watch)));
         }
         Ok(Step::Done(self.semaphores_reply(name.as_ref(), wait)))
     }
@@ -159,12 +161,14 @@ struct BlockedWatch {
     since: Revision,
     block: Duration,
     wait: Wait,
+    peer: Option<Arc<Peer>>,
 }
 
 impl Blocked for BlockedWatch {
     fn wait(self: Box<Self>) -> Reply {
         let name = self.name.as_ref();
-        self.api.service.watch_semaphores(name, self.since, self.block);
+        let peer = self.peer.as_ref();
+        self.api.service.watch_semaphores(name, self.since, self.block, peer);
         self.api.semaphores_reply(name, self.wait)
     }
 }

@@ -6,7 +6,7 @@ use super::{
     Error, Framing, Head, Request, Response, content_type, framing, prefer, problem, query, status,
 };
 use crate::{
-    api::{self, Answer, Blocked, Call, Calls, Reply, Step},
+    api::{self, Answer, Blocked, Call, Calls, Peer, Reply, Step},
     model::Revision,
     router::Routes,
 };
@@ -117,11 +117,11 @@ impl Interface {
         }
     }
 
-    /// Handles a request. Never blocks on a permit.
+    /// Handles a request of the client `peer`. Never blocks on a permit.
     #[must_use]
-    pub fn handle(&self, request: Request) -> Handled {
+    pub fn handle(&self, request: Request, peer: Option<Arc<Peer>>) -> Handled {
         let head_only = request.head.is_head();
-        match self.call_of(request) {
+        match self.call_of(request, peer) {
             Err(error) => Handled::Ready {
                 response: problem::of_error(&error).for_method(head_only),
                 after: Revision(0),
@@ -136,7 +136,7 @@ impl Interface {
         }
     }
 
-    fn call_of(&self, request: Request) -> Result<Call, Error> {
+    fn call_of(&self, request: Request, peer: Option<Arc<Peer>>) -> Result<Call, Error> {
         let Request { head, body } = request;
         let body_bytes_max = self.limits.body_bytes_max;
         if body.len() > body_bytes_max {
@@ -149,7 +149,7 @@ impl Interface {
         }
         let query = query::parse_query(target.query);
         let prefer_wait = prefer::wait_preferred(head.values("prefer"));
-        Ok(Call { endpoint, query, prefer_wait, body })
+        Ok(Call { endpoint, query, prefer_wait, body, peer })
     }
 
     /// The answer to a request that is not handed to the API at all, in the API's own words.

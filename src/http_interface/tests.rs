@@ -65,7 +65,7 @@ fn request(method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> 
 
 /// The response to a request when the API gives `result`.
 fn respond(result: Result<Answer, api::Error>, request: Request) -> Response {
-    match script(result, false).1.handle(request) {
+    match script(result, false).1.handle(request, None) {
         Handled::Ready { response, .. } => response,
         Handled::Blocked(_) => panic!("blocked"),
     }
@@ -87,7 +87,9 @@ fn a_request_becomes_a_call() {
         &[json, ("prefer", "foo, wait=12")],
         "{}",
     );
-    let Handled::Ready { response, after } = interface.handle(given) else { panic!("blocked") };
+    let Handled::Ready { response, after } = interface.handle(given, None) else {
+        panic!("blocked")
+    };
     assert_eq!((response.status, after), (201, Revision(7)));
     assert_eq!(response.body, b"{\"a\":1}");
     let pair = |n: &str, v: &str| (n.to_owned(), v.to_owned());
@@ -96,6 +98,7 @@ fn a_request_becomes_a_call() {
         query: vec![pair("wait", "30s"), pair("x", "a b")],
         prefer_wait: Some(Duration::from_secs(12)),
         body: b"{}".to_vec(),
+        peer: None,
     };
     assert_eq!(*script.calls.lock(), [expected]);
 }
@@ -153,11 +156,11 @@ fn head_has_the_length_and_no_body() {
 fn a_blocked_call_answers_later() {
     let (_, interface) = script(Err(api::Error::Stopping), true);
     let given = || request("PUT", "/api/v1/claims/a", &[], "");
-    let Handled::Blocked(call) = interface.handle(given()) else { panic!("not blocked") };
+    let Handled::Blocked(call) = interface.handle(given(), None) else { panic!("not blocked") };
     let (response, after) = call.wait();
     assert_eq!((response.status, after), (503, Revision(7)));
     assert_eq!(response.header("retry-after"), Some("1"));
-    let Handled::Blocked(call) = interface.handle(given()) else { panic!("not blocked") };
+    let Handled::Blocked(call) = interface.handle(given(), None) else { panic!("not blocked") };
     assert_eq!(call.refuse(&api::Error::StorageLow).header("retry-after"), Some("30"));
 }
 
@@ -249,7 +252,9 @@ fn what_the_interface_refuses_itself() {
     ];
     for (given, status, code) in cases {
         let (script, interface) = script(Ok(answer(Outcome::Ok)), false);
-        let Handled::Ready { response, after } = interface.handle(given) else { panic!("blocked") };
+        let Handled::Ready { response, after } = interface.handle(given, None) else {
+            panic!("blocked")
+        };
         assert_eq!((response.status, after), (status, Revision(0)), "{code}");
         assert_eq!(document(&response)["code"], code);
         assert!(script.calls.lock().is_empty(), "{code}: the API was called");

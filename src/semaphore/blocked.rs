@@ -6,12 +6,13 @@ use std::{
 };
 
 use super::{
-    Attempted, Refusal, Shared,
+    Attempted, Peer, Refusal, Shared,
     core::{Command, Error, Now, Outcome},
     gate::{Gate, Slot},
+    gates::Entry,
     state::State,
 };
-use crate::model::{ClaimId, ClaimState, Sequence};
+use crate::model::{ClaimId, ClaimState};
 
 /// What the request asked for.
 #[derive(Clone, Debug)]
@@ -25,8 +26,9 @@ pub(super) enum Asked {
 pub struct BlockedClaim {
     shared: Arc<Shared>,
     asked: Asked,
-    sequence: Sequence,
     gate: Arc<Gate>,
+    entry: Entry,
+    peer: Option<Arc<Peer>>,
     deadline: Instant,
     /// Whether the claim knows that the request is over.
     left: bool,
@@ -37,15 +39,16 @@ impl BlockedClaim {
     pub(super) fn new(
         shared: Arc<Shared>,
         asked: Asked,
-        sequence: Sequence,
-        gate: Arc<Gate>,
+        (gate, entry): (Arc<Gate>, Entry),
+        peer: Option<Arc<Peer>>,
         deadline: Instant,
         slot: Slot,
     ) -> BlockedClaim {
-        BlockedClaim { shared, asked, sequence, gate, deadline, left: false, _slot: slot }
+        BlockedClaim { shared, asked, gate, entry, peer, deadline, left: false, _slot: slot }
     }
 
-    /// Blocks until the claim does not wait any more, the wait is over, or the service stops.
+    /// Blocks until the claim does not wait any more, the wait is over, the client is gone, or the service
+    /// stops. To a client that is gone the answer says nothing.
     ///
     /// # Errors
     /// [`Error::ClaimEnded`] when it ended, [`Refusal::Stopping`] when the service stops.
@@ -62,23 +65,32 @@ impl BlockedClaim {
     /// The answer, if there is one by now.
     fn look(&mut self) -> Option<Attempted> {
         let shared = Arc::clone(&self.shared);
+        let late = Instant::now() >= self.deadline;
+        // One who hung up just now is not somewhere between two requests.
+        let closed = late && self.peer.as_ref().is_some_and(|peer| peer.is_gone());
         let mut state = shared.state.lock();
-        let claim_state = match state.core.claim_by_sequence(self.sequence) {
+        let claim_state = match state.core.claim_by_sequence(self.entry.sequence) {
             Some(view) => view.claim.state.clone(),
             None => return Some(Err(self.ended(&state))),
         };
         match claim_state {
+            _ if state.gates.is_over(self.entry) => {
+                Some(state.status(shared.clock.now(), self.waiting()))
+            }
             ClaimState::Held { .. } | ClaimState::Offered { .. } => {
                 Some(self.arrived(&shared, &mut state))
             }
             _ if state.is_stopping() => Some(Err(Refusal::Stopping)),
-            _ if Instant::now() < self.deadline => None,
+            _ if !late => None,
             _ => {
-                let now = self.leave(&mut state).unwrap_or_else(|| shared.clock.now());
-                let outcome = Outcome::Waiting { sequence: self.sequence, blocked: false };
-                Some(state.status(now, outcome))
+                let now = self.leave(&mut state, closed).unwrap_or_else(|| shared.clock.now());
+                Some(state.status(now, self.waiting()))
             }
         }
+    }
+
+    fn waiting(&self) -> Outcome {
+        Outcome::Waiting { sequence: self.entry.sequence, blocked: false }
     }
 
     /// The claim does not wait any more. A renew is done now: it confirms an offer (which only a claim with
@@ -89,9 +101,10 @@ impl BlockedClaim {
                 shared.apply(state, Command::Renew { id: id.clone(), ttl: *ttl, blocks: false })
             }
             Asked::Acquire { .. } => {
-                let view = state.core.claim_by_sequence(self.sequence);
+                let sequence = self.entry.sequence;
+                let view = state.core.claim_by_sequence(sequence);
                 let held = view.is_some_and(|v| matches!(v.claim.state, ClaimState::Held { .. }));
-                let outcome = if held { Outcome::Granted } else { Outcome::Offered }(self.sequence);
+                let outcome = if held { Outcome::Granted } else { Outcome::Offered }(sequence);
                 (shared.clock.now(), Ok(outcome))
             }
         };
@@ -111,17 +124,11 @@ impl BlockedClaim {
     }
 
     /// The request does not block any more; tells when the claim was told, if it was not before.
-    fn leave(&mut self, state: &mut State) -> Option<Now> {
-        if std::mem::replace(&mut self.left, true) {
+    fn leave(&mut self, state: &mut State, closed: bool) -> Option<Now> {
+        if std::mem::replace(&mut self.left, true) || !state.gates.leave(self.entry) {
             return None;
         }
-        let command = Command::Unblock { sequence: self.sequence, closed: false };
-        let (now, outcome) = self.shared.apply(state, command);
-        if let Err(error) = outcome {
-            log::error!("leaving a claim was refused: {error}");
-        }
-        state.leave_gate(self.sequence);
-        Some(now)
+        Some(self.shared.unblock(state, self.entry, closed))
     }
 }
 
@@ -129,6 +136,34 @@ impl Drop for BlockedClaim {
     fn drop(&mut self) {
         let shared = Arc::clone(&self.shared);
         let mut state = shared.state.lock();
-        self.leave(&mut state);
+        self.leave(&mut state, false);
+    }
+}
+
+impl Shared {
+    /// Lets a request give up as soon as its client is told to be gone.
+    pub(super) fn watch_peer(self: &Arc<Shared>, peer: Option<&Peer>, entry: Entry) {
+        if let Some(peer) = peer {
+            let shared = Arc::clone(self);
+            peer.when_gone(Box::new(move || shared.hang_up(entry)));
+        }
+    }
+
+    /// The client of a request that sleeps on a claim's gate is gone.
+    fn hang_up(&self, entry: Entry) {
+        let mut state = self.state.lock();
+        if state.gates.end(entry) {
+            self.unblock(&mut state, entry, true);
+        }
+    }
+
+    /// Tells the core that a request does not block on its claim any more.
+    fn unblock(&self, state: &mut State, entry: Entry, closed: bool) -> Now {
+        let command = Command::Unblock { sequence: entry.sequence, closed };
+        let (now, outcome) = self.apply(state, command);
+        if let Err(error) = outcome {
+            log::error!("leaving a claim was refused: {error}");
+        }
+        now
     }
 }

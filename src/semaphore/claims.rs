@@ -6,9 +6,10 @@ use std::{
 };
 
 use super::{
-    BlockedClaim, Service,
+    BlockedClaim, Peer, Service,
     blocked::Asked,
     core::{ClaimView, Command, Core, Error, Now, Outcome, Presence},
+    gates::Role,
     state::State,
 };
 use crate::model::{Claim, ClaimId, ClaimRequest, Note, Revision, Sequence, WallTime};
@@ -59,28 +60,41 @@ pub enum Attempt {
 
 impl Service {
     /// Acquires, or asks again for what was acquired before; blocks on it for up to `wait` if it has to
-    /// wait.
+    /// wait, and while `peer` is there.
     #[must_use]
-    pub fn acquire(&self, id: ClaimId, request: ClaimRequest, wait: Option<Duration>) -> Attempt {
+    pub fn acquire(
+        &self,
+        id: ClaimId,
+        request: ClaimRequest,
+        wait: Option<Duration>,
+        peer: Option<Arc<Peer>>,
+    ) -> Attempt {
         let is_new = |state: &State| state.core.claim(&id).is_none();
         if self.shared.is_storage_low() && is_new(&self.shared.state.lock()) {
             return Attempt::Done(Err(Refusal::StorageLow));
         }
         let again = Asked::Acquire { id: id.clone() };
-        self.attempt(wait, again, |blocks| Command::Acquire { id, request, blocks })
+        self.attempt(wait, peer, again, |blocks| Command::Acquire { id, request, blocks })
     }
 
     /// "I am here": prolongs a lease, confirms an offer, keeps a place in the queue; blocks on it for up
-    /// to `wait` if it has to wait.
+    /// to `wait` if it has to wait, and while `peer` is there.
     #[must_use]
-    pub fn renew(&self, id: ClaimId, ttl: Option<Duration>, wait: Option<Duration>) -> Attempt {
+    pub fn renew(
+        &self,
+        id: ClaimId,
+        ttl: Option<Duration>,
+        wait: Option<Duration>,
+        peer: Option<Arc<Peer>>,
+    ) -> Attempt {
         let again = Asked::Renew { id: id.clone(), ttl };
-        self.attempt(wait, again, |blocks| Command::Renew { id, ttl, blocks })
+        self.attempt(wait, peer, again, |blocks| Command::Renew { id, ttl, blocks })
     }
 
     fn attempt(
         &self,
         wait: Option<Duration>,
+        peer: Option<Arc<Peer>>,
         asked: Asked,
         command: impl FnOnce(bool) -> Command,
     ) -> Attempt {
@@ -98,9 +112,12 @@ impl Service {
         };
         match (outcome, slot, deadline) {
             (Outcome::Waiting { sequence, blocked: true }, Some(slot), Some(deadline)) => {
-                let gate = state.enter_gate(sequence);
+                let entered = state.gates.enter(sequence, Role::Holder, peer.clone());
+                // The peer may be gone already and call back at once.
+                drop(state);
+                self.shared.watch_peer(peer.as_deref(), entered.1);
                 let shared = Arc::clone(&self.shared);
-                Attempt::Blocked(BlockedClaim::new(shared, asked, sequence, gate, deadline, slot))
+                Attempt::Blocked(BlockedClaim::new(shared, asked, entered, peer, deadline, slot))
             }
             (outcome, ..) => Attempt::Done(state.status(now, outcome)),
         }

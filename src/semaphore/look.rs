@@ -6,9 +6,10 @@ use std::{
 };
 
 use super::{
-    ClaimStatus, Refusal, Service, Shared,
+    ClaimStatus, Peer, Refusal, Service, Shared,
     claims::{status, unreadable},
     core::{Cursor, ListedState, SemaphoreView},
+    gates::Role,
     state::State,
 };
 use crate::model::{Claim, ClaimId, ClaimState, Holder, Revision, SemaphoreName, WallTime};
@@ -101,7 +102,7 @@ impl Service {
     }
 
     /// Looks at a claim when there is something to see: when it does not wait any more, or, with `since`,
-    /// when it changed after that revision; or when `wait` is over. Blocks.
+    /// when it changed after that revision; or when `wait` is over, or `peer` is gone. Blocks.
     ///
     /// # Errors
     /// As [`Service::look`].
@@ -110,18 +111,20 @@ impl Service {
         id: &ClaimId,
         since: Option<Revision>,
         wait: Duration,
+        peer: Option<&Arc<Peer>>,
     ) -> Result<Seen<ClaimLook>, Refusal> {
         let deadline = Instant::now() + wait;
         let Some(_slot) = self.shared.slots.take() else { return self.look(id) };
-        let (sequence, gate) = {
+        let (gate, entry) = {
             let mut state = self.shared.state.lock();
             let Some(view) = state.core.claim(id) else {
                 drop(state);
                 return self.look(id);
             };
             let sequence = view.claim.sequence;
-            (sequence, state.enter_gate(sequence))
+            state.gates.enter(sequence, Role::Watcher, None)
         };
+        self.shared.watch_peer(peer.map(AsRef::as_ref), entry);
         loop {
             let changes = gate.changes();
             let news = {
@@ -130,11 +133,12 @@ impl Service {
                     Some(since) => claim.revision <= since,
                     None => matches!(claim.state, ClaimState::Waiting),
                 };
-                let view = state.core.claim_by_sequence(sequence);
-                state.is_stopping() || !view.is_some_and(|view| waits(view.claim))
+                let view = state.core.claim_by_sequence(entry.sequence);
+                let over = state.is_stopping() || state.gates.is_over(entry);
+                over || !view.is_some_and(|view| waits(view.claim))
             };
             if news || !gate.wait(changes, deadline) {
-                self.shared.state.lock().leave_gate(sequence);
+                self.shared.state.lock().gates.leave(entry);
                 return self.look(id);
             }
         }
@@ -172,12 +176,24 @@ impl Service {
         Seen { what: state.core.semaphores().collect(), revision: state.core.revision() }
     }
 
-    /// Blocks until a semaphore (any, without a name) has changed after `since`, or `wait` is over. Changes
-    /// are told at most every half second, so that who looks again and again sees a steady picture.
-    pub fn watch_semaphores(&self, name: Option<&SemaphoreName>, since: Revision, wait: Duration) {
+    /// Blocks until a semaphore (any, without a name) has changed after `since`, or `wait` is over, or `peer`
+    /// is gone. Changes are told at most every half second, so that who looks again and again sees a steady
+    /// picture.
+    pub fn watch_semaphores(
+        &self,
+        name: Option<&SemaphoreName>,
+        since: Revision,
+        wait: Duration,
+        peer: Option<&Arc<Peer>>,
+    ) {
         let deadline = Instant::now() + wait;
         let Some(_slot) = self.shared.slots.take() else { return };
         let _watcher = Watcher::new(&self.shared);
+        if let Some(peer) = peer {
+            let shared = Arc::clone(&self.shared);
+            // All watchers wake and look; it happens seldom.
+            peer.when_gone(Box::new(move || shared.pulse.announce()));
+        }
         loop {
             let pulses = self.shared.pulse.changes();
             let news = {
@@ -190,7 +206,8 @@ impl Service {
                 // What was not told yet waits for the next pulse.
                 state.is_stopping() || (changed && since < told)
             };
-            if news || !self.shared.pulse.wait(pulses, deadline) {
+            let gone = peer.is_some_and(|peer| peer.has_hung_up());
+            if news || gone || !self.shared.pulse.wait(pulses, deadline) {
                 return;
             }
         }

@@ -7,7 +7,7 @@
 //!
 //! One mutex guards the state: the core, the batch of changes that are not written yet, and the gates that
 //! blocked requests sleep on. It is held for microseconds: no IO, no sleeping, no serialization under it.
-//! Lock order: state, then a gate's own lock; the lock of what waits for a commit is never taken together
+//! Lock order: state, then a gate's or a peer's own lock; the lock of what waits for a commit is never taken together
 //! with either. Two threads belong to the service, the commit writer (`commit`) and the ticker
 //! (`ticker`); everything else runs on the caller's thread. Only [`BlockedClaim::wait`] and the
 //! watching calls block.
@@ -24,7 +24,9 @@ mod clock;
 mod commit;
 pub mod core;
 mod gate;
+mod gates;
 mod look;
+mod peer;
 mod state;
 mod ticker;
 
@@ -42,6 +44,7 @@ pub use self::{
     claims::{Attempt, Attempted, ClaimStatus, Refusal},
     clock::{Clock, Tick},
     look::{ClaimLook, ListFilter, Page, Seen, ServiceStatus},
+    peer::Peer,
 };
 use self::{
     commit::{Commits, Writer},

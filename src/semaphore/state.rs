@@ -7,8 +7,9 @@ use std::{
 };
 
 use super::{
-    Gate, Shared,
+    Shared,
     core::{Command, Core, Error, Now, Outcome},
+    gates::Gates,
 };
 use crate::model::{Change, Claim, ClaimId, Event, Revision, Sequence};
 
@@ -21,18 +22,11 @@ pub(super) struct State {
     batch: Vec<Change>,
     recovered_revision: Revision,
     /// The gates of claims that requests block on.
-    gates: HashMap<Sequence, ClaimGate>,
+    pub(super) gates: Gates,
     ended: RecentlyEnded,
     pub(super) pulse: Pulse,
     stopping: bool,
     closed: bool,
-}
-
-/// A claim's gate, and how many requests sleep on it or are about to.
-#[derive(Default)]
-struct ClaimGate {
-    gate: Arc<Gate>,
-    requests: usize,
 }
 
 /// Claims whose end is not folded into the history yet, so that a look finds them.
@@ -57,7 +51,7 @@ impl State {
             recovered_revision: core.revision(),
             core,
             batch: Vec::new(),
-            gates: HashMap::new(),
+            gates: Gates::default(),
             ended: RecentlyEnded::default(),
             pulse: Pulse::default(),
             stopping: false,
@@ -74,19 +68,27 @@ impl State {
         self.recovered_revision
     }
 
-    /// Handles a command: puts what happened into the batch and tells who waits for it. Call
-    /// [`Shared::changed`] afterwards.
+    /// Handles a command: puts what happened into the batch and tells who waits for it. A claim on which
+    /// nobody blocks any more whose client is there gets nothing. Call [`Shared::changed`] afterwards.
     pub(super) fn apply(&mut self, now: Now, command: Command) -> Result<Outcome, Error> {
         let mut events = Vec::new();
-        let outcome = self.core.apply(now, command, &mut events);
+        let State { core, gates, .. } = self;
+        let mut gone: Vec<Sequence> = Vec::new();
+        let mut there = |sequence| {
+            let there = gates.is_anybody_there(sequence);
+            if !there {
+                gone.push(sequence);
+            }
+            there
+        };
+        let outcome = core.apply_asking(now, command, &mut there, &mut events);
+        gone.into_iter().for_each(|sequence| gates.end_all(sequence));
         if events.is_empty() {
             return outcome;
         }
         for event in &events {
-            if let Event::Claim { sequence, .. } = event
-                && let Some(claim_gate) = self.gates.get(sequence)
-            {
-                claim_gate.gate.announce();
+            if let Event::Claim { sequence, .. } = event {
+                self.gates.announce(*sequence);
             }
         }
         self.note_ended();
@@ -106,23 +108,6 @@ impl State {
         self.ended.by_id.get(id).map(Arc::clone)
     }
 
-    /// The gate of a claim, for a request that is about to sleep on it; [`State::leave_gate`] afterwards.
-    pub(super) fn enter_gate(&mut self, sequence: Sequence) -> Arc<Gate> {
-        let claim_gate = self.gates.entry(sequence).or_default();
-        claim_gate.requests += 1;
-        Arc::clone(&claim_gate.gate)
-    }
-
-    /// A request does not sleep on the claim any more; the last one takes the gate away.
-    pub(super) fn leave_gate(&mut self, sequence: Sequence) {
-        if let Some(claim_gate) = self.gates.get_mut(&sequence) {
-            claim_gate.requests -= 1;
-            if claim_gate.requests == 0 {
-                self.gates.remove(&sequence);
-            }
-        }
-    }
-
     /// Whether the service is about to stop.
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping
@@ -130,9 +115,7 @@ impl State {
 
     pub(super) fn stop(&mut self) {
         self.stopping = true;
-        for claim_gate in self.gates.values() {
-            claim_gate.gate.announce();
-        }
+        self.gates.announce_to_all();
     }
 
     pub(super) fn close(&mut self) {

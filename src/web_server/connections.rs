@@ -132,6 +132,11 @@ impl<R> Entry<R> {
 }
 
 impl<R> Ticket<R> {
+    /// The client's address.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Gives the connection up: no later request of it is served.
     pub(super) fn abandon(self) {
         let mut table = self.connections.table.lock();

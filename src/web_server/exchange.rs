@@ -6,7 +6,10 @@
 //! time-out. Answering a request blocks until the earlier requests of its connection are answered. A
 //! connection cannot be closed by us.
 
-use std::io::{self, Read, Write};
+use std::{
+    io::{self, Read, Write},
+    net::SocketAddr,
+};
 
 use tiny_http::{Header, StatusCode};
 
@@ -32,6 +35,11 @@ impl Exchange {
     /// Counts the request as one that the API has seen.
     pub(super) fn admit(&mut self, pass: Pass) {
         self.pass = Some(pass);
+    }
+
+    /// The client's address.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.ticket.address()
     }
 
     pub(super) fn head(&self) -> Head {

@@ -8,13 +8,14 @@
 //! | `slow`, elastic | read long bodies, serve pipelined requests | their client |
 //! | `respond-N`, a fixed number | send what was committed later | as the workers |
 //! | `kick`, one | keeps tiny_http from leaving connections behind | nothing |
+//! | `presence`, one | notices clients that hang up while their call waits | nothing |
 //!
 //! So a release or a status request never queues behind a call that waits. No lock of this module is held
 //! while another is taken, during IO, or while the API is called; the one exception is the workers' turn
 //! at tiny_http's queue.
 //!
 //! What tiny_http 0.12 does wrong and what is done about it stands where it is done: connections left
-//! behind in the module `kick`, bodies in `exchange`, socket options in `listener`, panics in `panic`. An
+//! behind in the module `kick`, clients that hang up in `presence`, bodies in `exchange`, socket options in `listener`, panics in `panic`. An
 //! error from it means that its accept thread has ended, and is fatal.
 
 mod config;
@@ -25,7 +26,9 @@ mod kick;
 mod listener;
 mod panic;
 mod pool;
+mod presence;
 mod responders;
+mod sock_diag;
 mod workers;
 
 use std::{
@@ -47,6 +50,7 @@ use self::{
     gate::Gate,
     kick::Kicker,
     pool::Pool,
+    presence::Presence,
     responders::Responders,
     workers::Shared,
 };
@@ -78,6 +82,10 @@ impl Bound {
         let (responders, mut others) = Responders::start(config.responder_threads)?;
         let (kicker, kick_thread) = Kicker::start(address, config.kick_interval)?;
         others.push(kick_thread);
+        let presence = Presence::start(address)?.map(|(presence, thread)| {
+            others.push(thread);
+            presence
+        });
         let idle_max = config.thread_idle_max;
         let bounds = Bounds {
             memory: config.connection_memory,
@@ -100,6 +108,7 @@ impl Bound {
                 connections: Arc::new(Connections::new(bounds, go_on)),
                 intake: Mutex::new(()),
                 kicker,
+                presence,
                 waiting: Pool::new("waiting", config.waiting_threads_max, idle_max),
                 slow: Pool::new("slow", config.slow_threads_max, idle_max),
                 responders,
@@ -146,6 +155,9 @@ impl WebServer {
         shared.slow.stop();
         shared.responders.stop();
         shared.kicker.stop();
+        if let Some(presence) = &shared.presence {
+            presence.stop();
+        }
         if let Err(error) = shared.turn_the_rest_away() {
             log::warn!("while stopping: {error}");
         }

@@ -12,6 +12,7 @@ use super::{
     gate::Gate,
     kick::Kicker,
     pool::{Pool, Slot},
+    presence::{Caller, Presence},
     responders::Responders,
 };
 use crate::{
@@ -29,6 +30,8 @@ pub(super) struct Shared {
     /// Held while a request is taken, which is all the time when there is none.
     pub(super) intake: Mutex<()>,
     pub(super) kicker: Arc<Kicker>,
+    /// Where the kernel says who is there.
+    pub(super) presence: Option<Arc<Presence>>,
     pub(super) waiting: Arc<Pool>,
     pub(super) slow: Arc<Pool>,
     pub(super) responders: Responders,
@@ -170,12 +173,15 @@ impl Shared {
             return;
         };
         exchange.admit(pass);
-        match self.interface.handle(Request { head, body }) {
+        let presence = self.presence.as_ref();
+        let caller = presence.and_then(|presence| presence.caller(exchange.address()));
+        let peer = caller.as_ref().map(|caller| Arc::clone(&caller.peer));
+        match self.interface.handle(Request { head, body }, peer) {
             Handled::Ready { response, after } => {
                 self.responders.deliver(&self.interface, exchange, response, after);
             }
             Handled::Blocked(call) => match self.waiting.slot() {
-                Some(slot) => self.wait_on(slot, exchange, call),
+                Some(slot) => self.wait_on(slot, exchange, call, caller),
                 None => {
                     let full = api::Error::ServiceFull {
                         bound: "waiting_threads_max",
@@ -187,10 +193,18 @@ impl Shared {
         }
     }
 
-    fn wait_on(self: &Arc<Shared>, slot: Slot, exchange: Exchange, call: BlockedCall) {
+    fn wait_on(
+        self: &Arc<Shared>,
+        slot: Slot,
+        exchange: Exchange,
+        call: BlockedCall,
+        caller: Option<Caller>,
+    ) {
         let shared = Arc::clone(self);
         slot.run(Box::new(move || {
+            let watched = shared.presence.as_ref().zip(caller).map(|(p, caller)| p.watch(caller));
             let (response, after) = call.wait();
+            drop(watched);
             shared.responders.deliver(&shared.interface, exchange, response, after);
         }));
     }

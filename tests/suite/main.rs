@@ -18,6 +18,7 @@ mod layers;
 mod lifecycle;
 mod nginx;
 mod openapi;
+mod presence;
 mod proxy;
 mod readme;
 mod repetition;

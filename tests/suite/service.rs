@@ -105,7 +105,7 @@ impl Bench {
     }
 
     fn acquire(&self, claim: &str) -> (Outcome, Revision) {
-        match self.service.acquire(id(claim), request(), None) {
+        match self.service.acquire(id(claim), request(), None, None) {
             Attempt::Done(Ok((outcome, status))) => (outcome, status.seen),
             Attempt::Done(Err(refusal)) => panic!("{refusal:?}"),
             Attempt::Blocked(_) => panic!("blocks without being asked to"),
@@ -204,13 +204,13 @@ fn who_blocks_is_told_when_the_service_stops() {
     let bench = Bench::new();
     bench.acquire("a");
     let wait = Some(Duration::from_secs(60));
-    let Attempt::Blocked(blocked) = bench.service.acquire(id("b"), request(), wait) else {
+    let Attempt::Blocked(blocked) = bench.service.acquire(id("b"), request(), wait, None) else {
         panic!("it does not block");
     };
     let thread = std::thread::spawn(move || blocked.wait());
     bench.service.stop();
     assert_eq!(thread.join().unwrap().unwrap_err(), Refusal::Stopping);
-    let refused = bench.service.acquire(id("c"), request(), None);
+    let refused = bench.service.acquire(id("c"), request(), None, None);
     assert!(matches!(refused, Attempt::Done(Err(Refusal::Stopping))));
     assert_eq!(bench.service.status().what.waiting_requests, 0);
 }
@@ -224,7 +224,7 @@ fn a_bound_on_blocked_requests_keeps_the_place() {
     let settings = || Ok((SemaphoreSettings::with_capacity(1), Origin::Api));
     service.set_semaphore::<Refusal>(&name("A"), false, &|_| settings()).unwrap();
     let wait = Some(Duration::from_secs(60));
-    let acquire = |claim: &str| service.acquire(id(claim), request(), wait);
+    let acquire = |claim: &str| service.acquire(id(claim), request(), wait, None);
     assert!(matches!(acquire("a"), Attempt::Done(Ok((Outcome::Granted(_), _)))));
     let blocked = acquire("b");
     assert!(matches!(blocked, Attempt::Blocked(_)));

@@ -1,0 +1,147 @@
+//! The requests that block on claims: what they sleep on, and for whom they do.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{gate::Gate, peer::Peer};
+use crate::model::Sequence;
+
+/// The gates of all claims that requests block on. Guarded by the state's lock.
+#[derive(Default)]
+pub(super) struct Gates {
+    claims: HashMap<Sequence, ClaimGate>,
+    last_number: u64,
+}
+
+/// A claim's gate, and the requests that sleep on it or are about to.
+#[derive(Default)]
+struct ClaimGate {
+    gate: Arc<Gate>,
+    requests: Vec<BlockedRequest>,
+}
+
+struct BlockedRequest {
+    number: u64,
+    role: Role,
+    peer: Option<Arc<Peer>>,
+    /// The core knows already that it is over.
+    over: bool,
+}
+
+/// What a request that sleeps on a claim's gate is to the claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// The claim is present by it.
+    Holder,
+    /// It looks on.
+    Watcher,
+}
+
+/// Names a request that has entered a gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) sequence: Sequence,
+    number: u64,
+}
+
+impl Gates {
+    /// The gate of a claim, for a request that is about to sleep on it; [`Gates::leave`] afterwards.
+    pub(super) fn enter(
+        &mut self,
+        sequence: Sequence,
+        role: Role,
+        peer: Option<Arc<Peer>>,
+    ) -> (Arc<Gate>, Entry) {
+        self.last_number += 1;
+        let number = self.last_number;
+        let claim_gate = self.claims.entry(sequence).or_default();
+        claim_gate.requests.push(BlockedRequest { number, role, peer, over: false });
+        (Arc::clone(&claim_gate.gate), Entry { sequence, number })
+    }
+
+    /// A request does not sleep on the claim any more; the last one takes the gate away. Tells whether the
+    /// core has still to hear of it.
+    pub(super) fn leave(&mut self, entry: Entry) -> bool {
+        let Some(claim_gate) = self.claims.get_mut(&entry.sequence) else { return false };
+        let at = claim_gate.requests.iter().position(|request| request.number == entry.number);
+        let Some(request) = at.map(|at| claim_gate.requests.swap_remove(at)) else { return false };
+        if claim_gate.requests.is_empty() {
+            self.claims.remove(&entry.sequence);
+        }
+        request.role == Role::Holder && !request.over
+    }
+
+    /// Notes that the core knows: the request is over. Wakes it. Tells whether this is news.
+    pub(super) fn end(&mut self, entry: Entry) -> bool {
+        let Some(claim_gate) = self.claims.get_mut(&entry.sequence) else { return false };
+        let requests = &mut claim_gate.requests;
+        let request = requests.iter_mut().find(|request| request.number == entry.number);
+        let is_news = request.is_some_and(|request| !std::mem::replace(&mut request.over, true));
+        claim_gate.gate.announce();
+        is_news
+    }
+
+    /// Whether the core knows that the request is over.
+    pub(super) fn is_over(&self, entry: Entry) -> bool {
+        let requests = self.claims.get(&entry.sequence).map(|claim_gate| &claim_gate.requests);
+        let request = requests.and_then(|r| r.iter().find(|r| r.number == entry.number));
+        request.is_none_or(|request| request.over)
+    }
+
+    /// Whether one of those who block on the claim is there, as far as can be known. Takes microseconds.
+    pub(super) fn is_anybody_there(&self, sequence: Sequence) -> bool {
+        let requests = self.claims.get(&sequence).map_or(&[][..], |gate| &gate.requests);
+        let mut holders = requests.iter().filter(|r| r.role == Role::Holder && !r.over);
+        holders.any(|request| request.peer.as_ref().is_none_or(|peer| !peer.is_gone()))
+    }
+
+    /// Notes that the core knows: all requests of the claim's holder are over. Wakes them.
+    pub(super) fn end_all(&mut self, sequence: Sequence) {
+        let Some(claim_gate) = self.claims.get_mut(&sequence) else { return };
+        let requests = claim_gate.requests.iter_mut();
+        requests.filter(|r| r.role == Role::Holder).for_each(|request| request.over = true);
+        claim_gate.gate.announce();
+    }
+
+    /// Wakes all that sleep on a claim.
+    pub(super) fn announce(&self, sequence: Sequence) {
+        if let Some(claim_gate) = self.claims.get(&sequence) {
+            claim_gate.gate.announce();
+        }
+    }
+
+    /// Wakes all that sleep on any claim.
+    pub(super) fn announce_to_all(&self) {
+        self.claims.values().for_each(|claim_gate| claim_gate.gate.announce());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn one_of_the_holders_requests_that_is_there_is_enough() {
+        let mut gates = Gates::default();
+        let claim = Sequence(1);
+        let closed = Arc::new(AtomicBool::new(false));
+        let is_gone = Arc::clone(&closed);
+        let peer = Arc::new(Peer::new(move || is_gone.load(Ordering::Relaxed)));
+        let (_, watcher) = gates.enter(claim, Role::Watcher, None);
+        let (_, first) = gates.enter(claim, Role::Holder, Some(Arc::clone(&peer)));
+        let (_, second) = gates.enter(claim, Role::Holder, None);
+        closed.store(true, Ordering::Relaxed);
+        assert!(gates.is_anybody_there(claim), "of the second nothing is known");
+        assert!(gates.leave(second) && !gates.leave(second));
+        assert!(!gates.is_anybody_there(claim), "a watcher does not count");
+        gates.end_all(claim);
+        assert!(gates.is_over(first) && !gates.is_over(watcher));
+        // The claim's holder comes back before the dead request has gone.
+        let (_, third) = gates.enter(claim, Role::Holder, None);
+        assert!(gates.is_anybody_there(claim));
+        assert!(!gates.end(first) && !gates.leave(first) && !gates.leave(watcher));
+        assert!(gates.end(third) && !gates.leave(third));
+        assert!(gates.claims.is_empty());
+    }
+}
