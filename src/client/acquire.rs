@@ -71,6 +71,8 @@ pub(super) struct Acquire {
     pub(super) connection: Connection,
     /// The claim.
     pub(super) id: ClaimId,
+    /// Whether a person chose it, who may have used it before.
+    pub(super) id_chosen: bool,
     /// What is asked for: [`request::body`](super::request::body).
     pub(super) body: String,
     /// Whether the claim may wait.
@@ -123,6 +125,7 @@ impl Acquire {
                     pause
                 }
                 Verdict::Failed { failure, ended } => {
+                    let failure = self.blame_chosen_id(failure, ended, was_taken_in);
                     return AcquireEnd::Failed { failure, may_exist: was_taken_in && !ended };
                 }
                 Verdict::Busy { why, pause } => {
@@ -154,6 +157,20 @@ impl Acquire {
         AcquireEnd::Stopped
     }
 
+    /// Where a person chose the id, a claim of that id that is another one, or over, is no mystery.
+    fn blame_chosen_id(&self, failure: Failure, ended: bool, was_taken_in: bool) -> Failure {
+        let is_old = ended && !was_taken_in;
+        if !self.id_chosen || !(is_old || failure.exit == exit::INTERNAL) {
+            return failure;
+        }
+        if is_old {
+            let (id, why) = (&self.id, failure.message.trim_start_matches("no permit: "));
+            let message = format!("claim {id} is over ({why}); choose another --id");
+            return Failure::new(exit::REFUSED, message);
+        }
+        Failure { exit: exit::REFUSED, ..failure }
+    }
+
     fn try_once(&self, wait: Duration) -> Verdict {
         match self.connection.acquire(&self.id, &self.body, wait) {
             Ok(answer) => {
@@ -181,7 +198,8 @@ fn read_answer(answer: &Answer, queue: bool) -> Verdict {
         200..=202 => match ClaimReply::read(answer) {
             Some(claim) if claim.state == "held" => {
                 let lease = claim.lease();
-                Verdict::Held(Grant { fences: claim.fences, lease, took: answer.took })
+                let body = answer.body.clone();
+                Verdict::Held(Grant { fences: claim.fences, lease, took: answer.took, body })
             }
             Some(claim) if claim.state == "waiting" || claim.state == "offered" => {
                 let pause = pause_before_repeat(answer, &claim, retry_after);

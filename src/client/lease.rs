@@ -45,8 +45,8 @@ pub(super) enum LeaseEvent {
 pub(super) struct Loss {
     /// What happened, in words.
     pub(super) why: String,
-    /// Whether an admin revoked the claim.
-    pub(super) revoked: bool,
+    /// Why the claim ended, where the service says that it has.
+    pub(super) reason: Option<EndReason>,
     /// Whether the service said that the claim is over, so that there is nothing to release.
     pub(super) ended: bool,
 }
@@ -107,7 +107,7 @@ pub(super) fn keep(
                     lost = true;
                     let ttl = format_duration(lease.ttl);
                     let why = format!("it could not be renewed within its {ttl}: {why}");
-                    report(LeaseEvent::Lost(Loss { why, revoked: false, ended: false }));
+                    report(LeaseEvent::Lost(Loss { why, reason: None, ended: false }));
                 }
                 next = next_try(&mut backoff, since + lease.ttl, lost);
             }
@@ -123,7 +123,7 @@ fn next_try(backoff: &mut Backoff, deadline: Instant, lost: bool) -> Instant {
 }
 
 fn renew_once(connection: &Connection, id: &ClaimId, timeout: Duration) -> Verdict {
-    match connection.renew(id, timeout) {
+    match connection.renew(id, None, timeout) {
         Ok(answer) => read_answer(&answer),
         Err(unreachable) => Verdict::Failed(unreachable.reason),
     }
@@ -135,13 +135,13 @@ fn read_answer(answer: &Answer) -> Verdict {
         (200..=299, Some(claim)) if claim.state == "held" => Verdict::Renewed(claim.lease()),
         (410, _) => Verdict::Lost(Loss {
             why: problem.describe_end(),
-            revoked: problem.end_reason() == Some(EndReason::Revoked),
+            reason: problem.end_reason(),
             ended: true,
         }),
         // Without a code it is not the service that says so, but something before it.
         (404, _) if !problem.code.is_empty() => Verdict::Lost(Loss {
             why: format!("the service does not know the claim: {}", problem.describe(answer)),
-            revoked: false,
+            reason: None,
             ended: false,
         }),
         _ => Verdict::Failed(problem.describe(answer)),
@@ -165,10 +165,10 @@ mod tests {
         else {
             panic!()
         };
-        assert!(loss.revoked && loss.ended);
+        assert!(loss.reason == Some(EndReason::Revoked) && loss.ended);
         assert_eq!(loss.why, "an admin revoked it: for the demo");
         let Verdict::Lost(loss) = check(404, r#"{"code":"unknown-claim"}"#) else { panic!() };
-        assert!(!loss.revoked && !loss.ended);
+        assert!(loss.reason.is_none() && !loss.ended);
         for (status, body) in
             [(503, ""), (401, ""), (404, ""), (200, "<html>"), (202, r#"{"state":"waiting"}"#)]
         {
