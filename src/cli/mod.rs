@@ -190,8 +190,8 @@ fn check_positionals(
     known: &[PositionalInfo<'_>],
     given: &[&str],
 ) -> Result<(), String> {
-    let needed = known.iter().filter(|p| matches!(p.optionality, Optionality::Required));
-    if let Some(missing) = needed.skip(given.len()).next() {
+    let mut needed = known.iter().filter(|p| matches!(p.optionality, Optionality::Required));
+    if let Some(missing) = needed.nth(given.len()) {
         return Err(format!("{} is missing: {}", missing.name, help::usage_line(program, known)));
     }
     let takes_all =

@@ -140,6 +140,8 @@ impl Problem {
             _ => return self.detail.clone(),
         };
         match self.detail.split_once(of_http) {
+            // A question is a better way out.
+            Some((what, _)) if what.ends_with('?') => what.to_owned(),
             Some((what, _)) => format!("{what}{of_client}"),
             None => self.detail.clone(),
         }

@@ -176,7 +176,7 @@ impl Session<'_> {
     pub(super) fn tell_renewals(&mut self, event: &LeaseEvent) {
         match event {
             LeaseEvent::Trouble(why) => {
-                self.reporter.warn(&format!("the lease could not be renewed: {why}; trying again"))
+                self.reporter.warn(&format!("the lease could not be renewed: {why}; trying again"));
             }
             LeaseEvent::Renewed => self.reporter.note("the lease is renewed again"),
             LeaseEvent::Lost(_) => {}

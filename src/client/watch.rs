@@ -82,7 +82,7 @@ pub(super) fn watch(
                 }
                 return Ok(exit::by_signal(signal.number));
             }
-            Event::Watch(WatchEvent::Seen(view, now)) => picture.show(view, now)?,
+            Event::Watch(WatchEvent::Seen(view, now)) => picture.show(&view, now)?,
             Event::Watch(WatchEvent::Trouble(why)) if redraws => picture.add_trouble(&why)?,
             Event::Watch(WatchEvent::Trouble(why)) => {
                 reporter.warn(&format!("{why}; trying again"));
@@ -166,7 +166,7 @@ struct Picture {
 }
 
 impl Picture {
-    fn show(&mut self, view: View, now: Moment) -> Result<(), Failure> {
+    fn show(&mut self, view: &View, now: Moment) -> Result<(), Failure> {
         let fingerprint = view.fingerprint();
         let is_new = self.fingerprint.as_ref() != Some(&fingerprint);
         let is_first = self.fingerprint.is_none();

@@ -120,9 +120,8 @@ pub(super) fn resize(arguments: &[OsString]) -> Result<u8, Failure> {
         change(&own.name, &settings, own.force, &shared, service, |before, after| {
             let over = match after.over_committed {
                 0 => String::new(),
-                over => {
-                    format!("; {} too many out come back when their holders end", permits(over))
-                }
+                1 => "; 1 more is out until its holder ends".to_owned(),
+                over => format!("; {over} more are out until their holders end"),
             };
             if before.capacity == after.capacity {
                 return format!("has {} as before{over}", permits(after.capacity));

@@ -110,9 +110,9 @@ impl Doctor {
                 Verdict::Fail(_) => ("fail", Tone::Bad),
             };
             let word = self.screen.paint(word, tone);
-            let mut text = format!("{word}  {:14}{}\n", finding.check, finding.detail);
+            let mut text = format!("{word}  {:16}{}\n", finding.check, finding.detail);
             if let Some(mend) = &finding.mend {
-                text.push_str(&format!("{:20}mend: {mend}\n", ""));
+                text.push_str(&format!("{:22}mend: {mend}\n", ""));
             }
             output::write(&text)?;
         }

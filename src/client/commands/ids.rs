@@ -14,10 +14,10 @@ use crate::{
         environment::Environment,
         options::{self, PATIENCE_NONE, PATIENCE_SHORT, ServiceOptions},
         output,
-        progress::{human, write_failure},
+        progress::write_failure,
         replies::{ClaimReply, unreadable},
     },
-    model::{ClaimId, Note},
+    model::{ClaimId, Note, format_duration},
 };
 
 /// How long one try of a renewal may take.
@@ -58,7 +58,7 @@ pub(super) fn renew(arguments: &[OsString]) -> Result<u8, Failure> {
         if shared.json {
             output::write_json(&answer.body)?;
         } else if claim.state == "held" {
-            let ttl = human(claim.lease().ttl);
+            let ttl = format_duration(claim.lease().ttl);
             output::write(&format!("{id} is held; its lease lasts {ttl} from now\n"))?;
         }
         if claim.state == "held" {

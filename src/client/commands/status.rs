@@ -19,7 +19,7 @@ use crate::{
         terminal::Tone,
         view::{self, Block, Content, Look, View},
     },
-    model::SemaphoreName,
+    model::{SemaphoreName, format_duration},
 };
 
 const COLUMNS: &[Column] = &[
@@ -149,7 +149,7 @@ impl SemaphoreView {
     fn facts(&self) -> Vec<(&'static str, Cell)> {
         let number = |number: u64| Cell::new(number.to_string());
         let time = |length: Option<f64>| match length {
-            Some(length) => Cell::new(human(seconds(length))),
+            Some(length) => Cell::new(format_duration(seconds(length))),
             None => Cell::new("no limit"),
         };
         let mut facts = vec![
