@@ -17,13 +17,14 @@ use super::{
     backoff::Backoff,
     event::Event,
     http::{Answer, Connection},
+    lease::reason_of_revocation,
     outage::{Arrival, Outage},
     replies::{ClaimReply, Grant, Problem},
     stop::Stop,
 };
 use crate::{
     cli::exit,
-    model::{ClaimId, format_duration},
+    model::{ClaimId, EndReason, format_duration},
 };
 
 /// How long the first PUT blocks.
@@ -125,7 +126,7 @@ impl Acquire {
                     pause
                 }
                 Verdict::Failed { failure, ended } => {
-                    let failure = self.blame_chosen_id(failure, ended, was_taken_in);
+                    let failure = self.explain(failure, ended, was_taken_in);
                     return AcquireEnd::Failed { failure, may_exist: was_taken_in && !ended };
                 }
                 Verdict::Busy { why, pause } => {
@@ -157,8 +158,14 @@ impl Acquire {
         AcquireEnd::Stopped
     }
 
-    /// Where a person chose the id, a claim of that id that is another one, or over, is no mystery.
-    fn blame_chosen_id(&self, failure: Failure, ended: bool, was_taken_in: bool) -> Failure {
+    /// Adds what an admin said. And where a person chose the id, a claim of that id that is another one, or
+    /// over, is no mystery.
+    fn explain(&self, failure: Failure, ended: bool, was_taken_in: bool) -> Failure {
+        let mut failure = failure;
+        if failure.exit == exit::REVOKED {
+            let reason = Some(EndReason::Revoked);
+            failure.message.push_str(&reason_of_revocation(&self.connection, &self.id, reason));
+        }
         let is_old = ended && !was_taken_in;
         if !self.id_chosen || !(is_old || failure.exit == exit::INTERNAL) {
             return failure;

@@ -169,6 +169,14 @@ impl Connection {
         self.call(&Method::GET, path, "", wait + ANSWER_TIMEOUT)
     }
 
+    /// `GET /api/v1/claims/{id}`.
+    ///
+    /// # Errors
+    /// When there is no answer within `timeout`.
+    pub(super) fn claim(&self, id: &ClaimId, timeout: Duration) -> Result<Answer, Unreachable> {
+        self.call(&Method::GET, &format!("/api/v1/claims/{id}"), "", timeout)
+    }
+
     fn call(
         &self,
         method: &Method,

@@ -26,6 +26,8 @@ use crate::model::{ClaimId, EndReason, format_duration};
 const RENEW_TIMEOUT_MAX: Duration = Duration::from_secs(10);
 /// Shortest that it is given.
 const RENEW_TIMEOUT_MIN: Duration = Duration::from_secs(1);
+/// How long the question may take why a claim was revoked.
+const REASON_TIMEOUT: Duration = Duration::from_secs(2);
 /// An acquire that took no longer than this did not block, so its lease counts from when it was sent.
 const ACQUIRE_PROMPT_MAX: Duration = Duration::from_secs(1);
 
@@ -94,7 +96,8 @@ pub(super) fn keep(
                 backoff.reset();
                 next = sent + lease.renew_after;
             }
-            Verdict::Lost(loss) => {
+            Verdict::Lost(mut loss) => {
+                loss.why.push_str(&reason_of_revocation(connection, id, loss.reason));
                 report(LeaseEvent::Lost(loss));
                 return;
             }
@@ -120,6 +123,20 @@ pub(super) fn keep(
 fn next_try(backoff: &mut Backoff, deadline: Instant, lost: bool) -> Instant {
     let next = Instant::now() + backoff.pause();
     if lost { next } else { next.min(deadline) }
+}
+
+/// What an admin said who revoked the claim, as the rest of a sentence: the refusal itself does not tell.
+pub(super) fn reason_of_revocation(
+    connection: &Connection,
+    id: &ClaimId,
+    reason: Option<EndReason>,
+) -> String {
+    if reason != Some(EndReason::Revoked) {
+        return String::new();
+    }
+    let answer = connection.claim(id, REASON_TIMEOUT).ok();
+    let note = answer.and_then(|answer| ClaimReply::read(&answer)).and_then(|claim| claim.note);
+    note.map(|note| format!(": {note}")).unwrap_or_default()
 }
 
 fn renew_once(connection: &Connection, id: &ClaimId, timeout: Duration) -> Verdict {
@@ -161,12 +178,9 @@ mod tests {
         let held = r#"{"state":"held","ttl_seconds":30,"renew_after_seconds":10}"#;
         let lease = Lease { ttl: Duration::from_secs(30), renew_after: Duration::from_secs(10) };
         assert_eq!(check(200, held), Verdict::Renewed(lease));
-        let Verdict::Lost(loss) = check(410, r#"{"reason":"revoked","note":"for the demo"}"#)
-        else {
-            panic!()
-        };
+        let Verdict::Lost(loss) = check(410, r#"{"reason":"revoked"}"#) else { panic!() };
         assert!(loss.reason == Some(EndReason::Revoked) && loss.ended);
-        assert_eq!(loss.why, "an admin revoked it: for the demo");
+        assert_eq!(loss.why, "an admin revoked it");
         let Verdict::Lost(loss) = check(404, r#"{"code":"unknown-claim"}"#) else { panic!() };
         assert!(loss.reason.is_none() && !loss.ended);
         for (status, body) in

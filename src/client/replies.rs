@@ -18,6 +18,8 @@ pub(super) struct ClaimReply {
     pub(super) state: String,
     /// Why it ended.
     pub(super) reason: Option<String>,
+    /// What the admin said who ended it.
+    pub(super) note: Option<String>,
     /// Place in the queue, from 1.
     pub(super) position: Option<u64>,
     /// How long it stays in the queue without a request.
@@ -109,8 +111,6 @@ pub(super) struct Problem {
     title: String,
     /// Why a claim ended.
     pub(super) reason: String,
-    /// What the admin said who ended it.
-    note: String,
 }
 
 impl Problem {
@@ -174,7 +174,7 @@ impl Problem {
 
     /// Why the claim ended, in words.
     pub(super) fn describe_end(&self) -> String {
-        let words = match self.end_reason() {
+        match self.end_reason() {
             Some(EndReason::Released) => "it was released",
             Some(EndReason::Cancelled) => "it was cancelled",
             Some(EndReason::Expired) => "its lease expired",
@@ -184,8 +184,8 @@ impl Problem {
             Some(EndReason::Revoked) => "an admin revoked it",
             Some(EndReason::CallbackFailed) | None if self.reason.is_empty() => "it ended",
             Some(EndReason::CallbackFailed) | None => self.reason.as_str(),
-        };
-        if self.note.is_empty() { words.to_owned() } else { format!("{words}: {}", self.note) }
+        }
+        .to_owned()
     }
 
     /// What the end of a claim that waits means for `run`.
@@ -264,10 +264,10 @@ mod tests {
             ("unsatisfiable", exit::REFUSED),
             ("something_new", exit::INTERNAL),
         ] {
-            let ended = answer(410, &format!(r#"{{"reason":"{reason}","note":"because"}}"#));
+            let ended = answer(410, &format!(r#"{{"reason":"{reason}"}}"#));
             let failure = Problem::read(&ended).end_failure();
             assert_eq!(failure.exit, exit, "{reason}");
-            assert!(failure.message.ends_with(": because"), "{}", failure.message);
+            assert!(failure.message.starts_with("no permit: "), "{}", failure.message);
         }
     }
 }

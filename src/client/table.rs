@@ -6,12 +6,15 @@
 
 use super::terminal::{Terminal, Tone};
 
+/// Letters that are enough of a long text, so that no column has to go for more of them.
+const SHRUNK_WELL: usize = 24;
+
 /// What a column may lose on a narrow terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fit {
     /// Nothing.
     Keep,
-    /// The column, if every cell is this text.
+    /// The column: gladly if every cell is this text, and as the last resort.
     DropIfAll(&'static str),
     /// The column.
     Drop,
@@ -119,14 +122,26 @@ impl Table {
         let mut shown: Vec<(usize, usize)> =
             (0..self.columns.len()).map(|index| (index, width(index))).collect();
         let Some(room) = room else { return shown };
-        for droppable in [Table::says_nothing, Table::is_least_needed] {
-            while total(&shown) > room {
-                let last = shown.iter().rposition(|&(index, _)| droppable(self, index));
+        type Pick = fn(&Table, usize) -> bool;
+        let rounds: [(Pick, usize); 3] = [
+            (Table::says_nothing, SHRUNK_WELL),
+            (Table::is_least_needed, SHRUNK_WELL),
+            (Table::may_go, 0),
+        ];
+        for (pick, enough) in rounds {
+            let needed = |shown: &[(usize, usize)]| {
+                total(shown.iter().map(|&(index, width)| match self.columns[index].fit {
+                    Fit::Shrink(least) => width.min(least.max(enough)),
+                    _ => width,
+                }))
+            };
+            while needed(&shown) > room {
+                let last = shown.iter().rposition(|&(index, _)| pick(self, index));
                 let Some(last) = last else { break };
                 shown.remove(last);
             }
         }
-        while total(&shown) > room {
+        while total(shown.iter().map(|(_, width)| *width)) > room {
             let shrinkable = shown.iter_mut().filter(|(index, width)| {
                 matches!(self.columns[*index].fit, Fit::Shrink(least) if *width > least)
             });
@@ -141,17 +156,31 @@ impl Table {
         self.rows.iter().all(|row| row.get(index).is_none_or(|cell| cell.text == text))
     }
 
+    fn may_go(&self, index: usize) -> bool {
+        matches!(self.columns[index].fit, Fit::DropIfAll(_))
+    }
+
     fn is_least_needed(&self, index: usize) -> bool {
         self.columns[index].fit == Fit::Drop
     }
+}
+
+/// Letters of a line on the screen, without the sequences that colour it.
+pub(super) fn width_on_screen(line: &str) -> usize {
+    let parts = line.split("\x1b[").enumerate();
+    let letters = |(at, part): (usize, &str)| match part.split_once('m') {
+        Some((_, rest)) if at > 0 => width(rest),
+        _ => width(part),
+    };
+    parts.map(letters).sum()
 }
 
 fn width(text: &str) -> usize {
     text.chars().count()
 }
 
-fn total(columns: &[(usize, usize)]) -> usize {
-    columns.iter().map(|(_, width)| width + 2).sum::<usize>().saturating_sub(2)
+fn total(widths: impl Iterator<Item = usize>) -> usize {
+    widths.map(|width| width + 2).sum::<usize>().saturating_sub(2)
 }
 
 /// One line: cells padded to their columns' widths, without spaces at its end.
@@ -210,7 +239,7 @@ mod tests {
         let expected =
             ["ID   N  WAITED  HOLDER", "a    0  3m 20s  job 1", "bc  10       -  https://gitlab/1"];
         check(&rows, None, &expected);
-        check(&rows, Some(31), &expected);
+        check(&rows, Some(32), &expected);
     }
 
     #[test]
@@ -235,5 +264,6 @@ mod tests {
         let mut table = table(&[["a", "0", "1s", "x"]]);
         table.rows[0][1] = Cell::new("0").toned(Tone::Bad, true);
         assert_eq!(table.lines(colour, false), ["a  \x1b[31m0\x1b[0m  1s  x"]);
+        assert_eq!(width_on_screen("a  \x1b[31mm0\x1b[0m  1m"), 9);
     }
 }

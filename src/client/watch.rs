@@ -19,7 +19,7 @@ use super::{
     output,
     progress::Reporter,
     replies::unreadable,
-    table::shorten,
+    table::{shorten, width_on_screen},
     terminal::{Terminal, Tone},
     unix,
     view::{Look, View, text},
@@ -214,7 +214,9 @@ impl Picture {
             0 => String::new(),
             drawn => format!("\x1b[{drawn}A\r\x1b[J"),
         };
-        self.drawn = lines.len();
+        // A line that is too long after all takes several rows.
+        let width = screen.width().unwrap_or(usize::MAX);
+        self.drawn = lines.iter().map(|line| width_on_screen(line).div_ceil(width).max(1)).sum();
         output::write(&format!("{back}{}", text(&lines)))?;
         Ok(())
     }

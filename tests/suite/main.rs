@@ -1,6 +1,12 @@
 //! The integration tests, as one crate: it links once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panic")]
 
+mod client;
+mod client_commands;
+mod client_doctor;
+mod client_help;
+mod client_life;
+mod client_look;
 mod client_run;
 mod contract;
 mod core_model;

@@ -26,7 +26,7 @@ const STATES: [&str; 3] = ["waiting", "offered", "held"];
     example = "semaphorectl claims --state held",
     example = "semaphorectl claims --semaphore FlexLM-Riviera --json",
     note = "FOR is how long the claim has been in its state. EXPIRES IN is what is left of its\n\
-            lease, or of the time in which an offer has to be confirmed.",
+            lease, of its offer, or of its place in the queue, if nobody asks for it.",
     note = "Exit codes: 0; 64, 65 (no such semaphore), 69, 70, 77 and 78 as in\n\
             `semaphorectl help exit-codes`; 130 when --watch is interrupted."
 )]
