@@ -15,7 +15,7 @@ const LINE_CHARS_MAX: usize = 80;
 #[must_use]
 pub fn help_text(program: Program<'_>, groups: &[CommandInfoWithArgs]) -> String {
     let Some((info, shared)) = groups.split_first() else { return String::new() };
-    let mut out = wrapped(info.description, 0);
+    let mut out = wrapped(info.description, 0, LINE_CHARS_MAX);
     if !info.examples.is_empty() {
         out.push_str("\nExamples\n");
         for example in info.examples {
@@ -78,7 +78,7 @@ fn spelling(flag: &FlagInfo<'_>) -> String {
 /// One entry: the term, then its description, wrapped and indented.
 fn push_described(out: &mut String, term: &str, description: &str) {
     let term = format!("  {term}");
-    let text = wrapped(description, DESCRIPTION_COLUMN);
+    let text = wrapped(description, DESCRIPTION_COLUMN, LINE_CHARS_MAX);
     if term.chars().count() + 2 <= DESCRIPTION_COLUMN {
         push(out, format_args!("{term:DESCRIPTION_COLUMN$}{}", text.trim_start()));
     } else {
@@ -86,13 +86,14 @@ fn push_described(out: &mut String, term: &str, description: &str) {
     }
 }
 
-/// The text as lines of at most [`LINE_CHARS_MAX`], each with this indent.
-fn wrapped(text: &str, indent: usize) -> String {
+/// The text as lines of at most so many letters, each with this indent.
+#[must_use]
+pub fn wrapped(text: &str, indent: usize, letters: usize) -> String {
     let mut out = String::new();
     let mut line = String::new();
     for word in text.split_whitespace() {
         let width = line.chars().count();
-        if !line.is_empty() && indent + width + 1 + word.chars().count() > LINE_CHARS_MAX {
+        if !line.is_empty() && indent + width + 1 + word.chars().count() > letters {
             push(&mut out, format_args!("{:indent$}{line}\n", ""));
             line.clear();
         }

@@ -20,7 +20,7 @@ use argh::{
     ArgsInfo, CommandInfoWithArgs, FlagInfo, FlagInfoKind, FromArgs, Optionality, PositionalInfo,
 };
 
-pub use self::help::help_text;
+pub use self::help::{help_text, wrapped};
 use crate::model::nearest;
 
 /// A command line that is wrong. The exit code is [`exit::USAGE`].

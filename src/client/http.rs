@@ -30,6 +30,9 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest answer that is read: that of a page of claims with all the labels they may have is far below.
 const ANSWER_BYTES_MAX: u64 = 32 << 20;
 
+/// How the standard library says that a host's name has no address; there is no kind of error for it.
+const NAME_UNKNOWN: &str = "failed to lookup address information";
+
 /// What the service (or something before it) answered.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Answer {
@@ -229,6 +232,7 @@ impl Connection {
             ureq::Error::Io(error) => match error.kind() {
                 ErrorKind::ConnectionRefused => Stage::Connect,
                 ErrorKind::InvalidData => Stage::Tls,
+                _ if error.to_string().starts_with(NAME_UNKNOWN) => Stage::Name,
                 _ => Stage::Answer,
             },
             ureq::Error::HostNotFound | ureq::Error::Timeout(Timeout::Resolve) => Stage::Name,

@@ -13,8 +13,8 @@
 //! acquire, the renewals, the child's end, the release. None of them ever keeps the main thread waiting.
 //!
 //! Only the module `unix` is for Unix alone. Standard output has what was asked for and nothing else; in
-//! `run` it belongs to the command. [`commands`] lists the subcommands; [`session`] is what `run` and
-//! `acquire` have in common, [`ask`] what the others do.
+//! `run` it belongs to the command. `commands` lists the subcommands; `session` is what `run` and
+//! `acquire` have in common, `ask` what the others do.
 
 mod acquire;
 mod args;

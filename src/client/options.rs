@@ -159,13 +159,17 @@ pub(super) fn duration(option: &str, given: Option<&str>) -> Result<Option<Durat
 
 /// `NAME` (one permit) or `NAME=N`, each name once.
 fn permits<'a>(given: impl Iterator<Item = &'a String>) -> Result<Permits, Failure> {
-    let mut weights = Vec::new();
+    let mut weights: Vec<(SemaphoreName, u32)> = Vec::new();
     for text in given {
         let (name, weight) = text.split_once('=').unwrap_or((text, "1"));
         let weight = weight.parse().map_err(|_| {
             Failure::usage(format!("the number of permits in {text:?} must be a whole number"))
         })?;
-        weights.push((semaphore_name(name)?, weight));
+        let name = semaphore_name(name)?;
+        if weights.iter().any(|(other, _)| *other == name) {
+            return Err(Failure::usage(format!("{name} is named twice; once is -p {name}=N")));
+        }
+        weights.push((name, weight));
     }
     if weights.is_empty() {
         return Err(Failure::usage("name a semaphore: NAME, or -p NAME=N"));

@@ -2,6 +2,8 @@
 
 use std::io::{ErrorKind, Write, stdout};
 
+use serde::Serialize;
+
 use super::{Failure, unix};
 use crate::cli::exit;
 
@@ -24,15 +26,25 @@ pub(super) fn write(text: &str) -> Result<u8, Failure> {
 /// Writes JSON as the service gave it, as one line.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub(super) fn write_json(json: &[u8]) -> Result<u8, Failure> {
     write(&format!("{}\n", String::from_utf8_lossy(json).trim_end()))
+}
+
+/// Writes a value as JSON, on one line.
+///
+/// # Errors
+/// As [`write()`].
+pub(super) fn write_as_json(value: &impl Serialize) -> Result<u8, Failure> {
+    let json = serde_json::to_vec(value)
+        .map_err(|error| Failure::new(exit::INTERNAL, format!("cannot write JSON: {error}")))?;
+    write_json(&json)
 }
 
 /// Writes what this program is.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub(super) fn write_version() -> Result<u8, Failure> {
     write(concat!("semaphorectl ", env!("CARGO_PKG_VERSION"), "\n"))
 }

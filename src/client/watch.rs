@@ -161,6 +161,8 @@ struct Picture {
     /// What it said, without the ages.
     fingerprint: Option<String>,
     lines: Vec<String>,
+    /// What is in the way since then.
+    trouble: Option<String>,
     /// How many lines of the terminal it takes.
     drawn: usize,
 }
@@ -186,6 +188,7 @@ impl Picture {
         lines.extend(view.emptiness().map(|words| format!("({words})")));
         if self.redraws {
             self.lines = lines;
+            self.trouble = None;
             return self.draw(screen);
         }
         let gap = if is_first { "" } else { "\n" };
@@ -197,19 +200,21 @@ impl Picture {
         let screen = Terminal::of_output();
         let room = screen.width().unwrap_or(usize::MAX);
         let words = shorten(&format!("{why}; trying again"), room);
-        self.lines.push(screen.paint(&words, Tone::Warn));
+        self.trouble = Some(screen.paint(&words, Tone::Warn));
         self.draw(screen)
     }
 
     /// Draws over what was drawn before, within the height of the terminal.
     fn draw(&mut self, screen: Terminal) -> Result<(), Failure> {
         let rows = screen.size.map_or(usize::MAX, |(_, height)| height.saturating_sub(1).max(2));
+        let rows = rows - self.trouble.iter().count();
         let mut lines = self.lines.clone();
         if lines.len() > rows {
             let hidden = lines.len() - rows + 1;
             lines.truncate(rows - 1);
             lines.push(format!("… {hidden} more lines"));
         }
+        lines.extend(self.trouble.clone());
         let back = match self.drawn {
             0 => String::new(),
             drawn => format!("\x1b[{drawn}A\r\x1b[J"),

@@ -3,6 +3,8 @@
 use std::{
     fs::File,
     io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
+    path::Path,
     process::{Child, Command, Stdio},
 };
 
@@ -253,6 +255,38 @@ fn a_waiting_claim_is_renewed_and_holds_nothing() {
     daemon.call("PUT", "/api/v1/claims/w", r#"{"permits": {"board": 1}}"#);
     let (_, stderr) = outcome(&mut ctl(&daemon, &["renew", "w"]), 75);
     assert!(stderr.contains("w is waiting, position 1: it holds no permit yet"), "{stderr}");
+}
+
+#[test]
+fn the_scripts_of_the_document_do_what_it_says() {
+    let document = include_str!("../../docs/client.md");
+    let daemon = Daemon::start("[semaphores]\nFlexLM-Riviera = 1");
+    let directory = tempfile::tempdir().unwrap();
+    let seen = directory.path().join("seen");
+    // The licensed tool writes down how many permits are in use.
+    let tool = format!("#!/bin/sh\nsemaphorectl claims --no-header >>'{}'\n", seen.display());
+    let path = directory.path().join("vsim");
+    std::fs::write(&path, tool).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    let binaries = Path::new(env!("CARGO_BIN_EXE_semaphorectl")).parent().unwrap();
+    let search = format!(
+        "{}:{}:{}",
+        directory.path().display(),
+        binaries.display(),
+        std::env::var("PATH").unwrap()
+    );
+    for (shell, fence, runs) in [("sh", "```sh\n", 2), ("bash", "```bash\n", 1)] {
+        let (_, rest) = document.split_once(fence).unwrap();
+        let (script, _) = rest.split_once("```").unwrap();
+        std::fs::write(&seen, "").unwrap();
+        let mut command = Command::new(shell);
+        command.args(["-c", script]).env("PATH", &search).env("SEMAPHORE_URL", daemon.url());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        outcome(&mut command, 0);
+        let seen = std::fs::read_to_string(&seen).unwrap();
+        assert_eq!(seen.lines().filter(|line| line.contains(" held ")).count(), runs, "{seen}");
+        wait_until_in_use(&daemon, "FlexLM-Riviera", 0);
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::checks::{self, Finding, Verdict};
 use crate::{
-    cli::{Program, exit},
+    cli::{Program, exit, wrapped},
     client::{
         Failure,
         args::{self, ServiceArgs},
@@ -23,6 +23,8 @@ use crate::{
     },
 };
 
+/// Column at which it is told what was found.
+const DETAIL_COLUMN: usize = 22;
 /// How long the wait is that `--quick` tries.
 const WAIT_QUICK: Duration = Duration::from_secs(5);
 
@@ -110,9 +112,11 @@ impl Doctor {
                 Verdict::Fail(_) => ("fail", Tone::Bad),
             };
             let word = self.screen.paint(word, tone);
-            let mut text = format!("{word}  {:16}{}\n", finding.check, finding.detail);
+            let room = self.screen.width().unwrap_or(usize::MAX);
+            let detail = wrapped(&finding.detail, DETAIL_COLUMN, room);
+            let mut text = format!("{word}  {:16}{}", finding.check, detail.trim_start());
             if let Some(mend) = &finding.mend {
-                text.push_str(&format!("{:22}mend: {mend}\n", ""));
+                text.push_str(&wrapped(&format!("mend: {mend}"), DETAIL_COLUMN, room));
             }
             output::write(&text)?;
         }
@@ -130,10 +134,7 @@ impl Doctor {
         if self.json {
             let version = env!("CARGO_PKG_VERSION");
             let report = Report { url: self.url.as_deref(), version, checks: &self.findings };
-            let json = serde_json::to_vec(&report).map_err(|error| {
-                Failure::new(exit::INTERNAL, format!("cannot write JSON: {error}"))
-            })?;
-            output::write_json(&json)?;
+            output::write_as_json(&report)?;
         }
         let failures = self.findings.iter().filter_map(|finding| match finding.verdict {
             Verdict::Fail(code) => Some(code),

@@ -118,10 +118,7 @@ pub(super) fn release(arguments: &[OsString]) -> Result<u8, Failure> {
             }
         }
         if shared.json {
-            let json = serde_json::to_vec(&outcome).map_err(|error| {
-                Failure::new(exit::INTERNAL, format!("cannot write JSON: {error}"))
-            })?;
-            output::write_json(&json)?;
+            output::write_as_json(&outcome)?;
         } else {
             let lines = outcome.released.iter().map(|id| format!("{id} is released\n"));
             output::write(&lines.collect::<String>())?;

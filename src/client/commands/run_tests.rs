@@ -85,7 +85,7 @@ fn what_is_wrong_is_said() {
         ("-- c", "name a semaphore"),
         ("a", "no command to run"),
         ("a --", "no command to run"),
-        ("a a -- c", "different semaphores"),
+        ("a a -- c", "a is named twice; once is -p a=N"),
         ("a/b -- c", "the name of a semaphore must be"),
         ("-p a=x -- c", "must be a whole number"),
         ("a --ttl 5x -- c", "--ttl must be a number of seconds"),
