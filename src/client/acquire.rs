@@ -17,13 +17,14 @@ use super::{
     backoff::Backoff,
     event::Event,
     http::{Answer, Connection},
+    lease::reason_of_revocation,
     outage::{Arrival, Outage},
     replies::{ClaimReply, Grant, Problem},
     stop::Stop,
 };
 use crate::{
     cli::exit,
-    model::{ClaimId, format_duration},
+    model::{ClaimId, EndReason, format_duration},
 };
 
 /// How long the first PUT blocks.
@@ -71,6 +72,8 @@ pub(super) struct Acquire {
     pub(super) connection: Connection,
     /// The claim.
     pub(super) id: ClaimId,
+    /// Whether a person chose it, who may have used it before.
+    pub(super) id_chosen: bool,
     /// What is asked for: [`request::body`](super::request::body).
     pub(super) body: String,
     /// Whether the claim may wait.
@@ -123,6 +126,7 @@ impl Acquire {
                     pause
                 }
                 Verdict::Failed { failure, ended } => {
+                    let failure = self.explain(failure, ended, was_taken_in);
                     return AcquireEnd::Failed { failure, may_exist: was_taken_in && !ended };
                 }
                 Verdict::Busy { why, pause } => {
@@ -154,6 +158,26 @@ impl Acquire {
         AcquireEnd::Stopped
     }
 
+    /// Adds what an admin said. And where a person chose the id, a claim of that id that is another one, or
+    /// over, is no mystery.
+    fn explain(&self, failure: Failure, ended: bool, was_taken_in: bool) -> Failure {
+        let mut failure = failure;
+        if failure.exit == exit::REVOKED {
+            let reason = Some(EndReason::Revoked);
+            failure.message.push_str(&reason_of_revocation(&self.connection, &self.id, reason));
+        }
+        let is_old = ended && !was_taken_in;
+        if !self.id_chosen || !(is_old || failure.exit == exit::INTERNAL) {
+            return failure;
+        }
+        if is_old {
+            let (id, why) = (&self.id, failure.message.trim_start_matches("no permit: "));
+            let message = format!("claim {id} is over ({why}); choose another --id");
+            return Failure::new(exit::REFUSED, message);
+        }
+        Failure { exit: exit::REFUSED, ..failure }
+    }
+
     fn try_once(&self, wait: Duration) -> Verdict {
         match self.connection.acquire(&self.id, &self.body, wait) {
             Ok(answer) => {
@@ -181,7 +205,8 @@ fn read_answer(answer: &Answer, queue: bool) -> Verdict {
         200..=202 => match ClaimReply::read(answer) {
             Some(claim) if claim.state == "held" => {
                 let lease = claim.lease();
-                Verdict::Held(Grant { fences: claim.fences, lease, took: answer.took })
+                let body = answer.body.clone();
+                Verdict::Held(Grant { fences: claim.fences, lease, took: answer.took, body })
             }
             Some(claim) if claim.state == "waiting" || claim.state == "offered" => {
                 let pause = pause_before_repeat(answer, &claim, retry_after);

@@ -4,6 +4,12 @@
 mod api_doc;
 mod bad_input;
 mod bad_request;
+mod client;
+mod client_commands;
+mod client_doctor;
+mod client_help;
+mod client_life;
+mod client_look;
 mod client_run;
 mod contract;
 mod core_model;
