@@ -19,7 +19,7 @@ use semaphored::{
         Attempt, ClaimLook, Clock, Options, Refusal, Service, Tick,
         core::{Error, Now, Outcome},
     },
-    storage::memory::MemoryDisk,
+    storage::{History, memory::MemoryDisk},
 };
 
 use super::daemon::{DEADLINE, poll};
@@ -197,6 +197,27 @@ fn what_has_ended_can_be_looked_at_before_and_after_the_fold() {
     while Instant::now() < until {
         assert_eq!(bench.reason("a"), Some(EndReason::Released));
     }
+}
+
+#[test]
+fn a_service_that_is_never_idle_forgets_old_history_too() {
+    let bench = Bench::new();
+    bench.acquire("a");
+    bench.service.release(id("a")).unwrap();
+    let disk = bench.disk.clone();
+    let in_history = || disk.ended_claim(&id("a")).unwrap().is_some();
+    poll("the fold", || in_history().then_some(()));
+    drop(bench);
+
+    let again = start(&disk);
+    again.clock.advance(Options::default().history_kept + Duration::from_secs(1));
+    let mut claims = 0;
+    poll("the old claim to be forgotten", || {
+        // Changes come faster than the writer waits for before it tidies up.
+        claims += 1;
+        again.acquire(&format!("busy-{claims}"));
+        (!in_history()).then_some(())
+    });
 }
 
 #[test]
