@@ -11,6 +11,7 @@ use std::{
 
 use parking_lot::Mutex;
 use semaphored::{
+    api::{self, Api, Call, Calls, Endpoint, Reply, Step},
     model::{
         ClaimId, ClaimRequest, EndReason, Labels, Origin, Permits, Priority, Revision,
         SemaphoreName, SemaphoreSettings, ServiceTime, WallTime,
@@ -152,6 +153,36 @@ fn nothing_is_answered_that_a_failed_commit_could_undo() {
         drop(bench);
         let again = start(&disk);
         assert_eq!(again.service.look(&id("x")).is_ok(), batch_kept);
+    }
+}
+
+/// A refusal tells what is there, too: that a semaphore is gone, that a lease would be too long now.
+#[test]
+fn no_refusal_is_answered_that_a_failed_commit_could_undo() {
+    let patch = |body: &str| (Endpoint::PatchSemaphore("A".into()), body.to_owned());
+    let remove = (Endpoint::DeleteSemaphore("A".into()), String::new());
+    for (change, refused) in [
+        (remove, patch(r#"{"cooldown": 1}"#)),
+        (patch(r#"{"max_ttl": 10, "default_ttl": 10}"#), patch(r#"{"default_ttl": 60}"#)),
+    ] {
+        let Bench { disk, service, failed, .. } = Bench::new();
+        let service = Arc::new(service);
+        let api = Api::new(Arc::clone(&service), api::Options::default());
+        let call = |(endpoint, body): (Endpoint, String)| -> Reply {
+            let (query, prefer_wait) = (Vec::new(), None);
+            match api.handle(Call { endpoint, query, prefer_wait, body: body.into() }) {
+                Step::Done(reply) => reply,
+                Step::Blocked(_) => panic!("it blocks"),
+            }
+        };
+        poll("the first commit", || (service.committed() > Revision(0)).then_some(()));
+        disk.fail_next_append(false);
+        let changed = call(change);
+        assert!(changed.result.is_ok());
+        failed.recv_timeout(DEADLINE).unwrap();
+        let refused = call(refused);
+        assert!(refused.result.is_err());
+        assert!(refused.after > service.committed(), "{refused:?} would be sent");
     }
 }
 
