@@ -128,8 +128,7 @@ impl Api {
         change: impl Fn(Option<&SemaphoreView>) -> Result<(SemaphoreSettings, Origin), Option<Error>>,
     ) -> Handled {
         let changed = self.service.set_semaphore(name, force, &|present| {
-            change(present)
-                .map_err(|wrong| wrong.map_or(ChangeError::Unknown, ChangeError::Wrong))
+            change(present).map_err(|wrong| wrong.map_or(ChangeError::Unknown, ChangeError::Wrong))
         });
         let Seen { what: (registered, view), revision } = changed.map_err(|error| {
             let error = match error {
