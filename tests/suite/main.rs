@@ -29,6 +29,7 @@ mod readme;
 mod repetition;
 mod schema;
 mod service;
+mod storage_failures;
 mod waiting;
 mod web_server;
 mod wire;
