@@ -107,12 +107,21 @@ pub(super) fn invalid_member(member: &str, invalid: &Invalid, value: &Value) -> 
     }
 }
 
-/// A text as an error shows it.
+/// A text as an error shows it: not too long, and without control characters, which a terminal may obey.
 pub(super) fn shorten(text: &str) -> String {
-    match text.char_indices().nth(SHOWN_CHARS_MAX) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+    let mut shown = String::new();
+    for (index, c) in text.chars().enumerate() {
+        if index == SHOWN_CHARS_MAX {
+            shown.push('…');
+            break;
+        }
+        if c.is_control() {
+            shown.extend(c.escape_unicode());
+        } else {
+            shown.push(c);
+        }
     }
+    shown
 }
 
 /// A duration: seconds as a number (to the millisecond), or a text such as `"5m"`.
@@ -145,8 +154,9 @@ fn object(body: &[u8]) -> Result<Map<String, Value>, Error> {
     if body.is_empty() {
         return wrong("it is empty".into());
     }
-    let Ok(text) = std::str::from_utf8(body) else {
-        return wrong("it is not UTF-8".into());
+    let text = match std::str::from_utf8(body) {
+        Ok(text) => text,
+        Err(error) => return wrong(format!("it is not UTF-8 after {} bytes", error.valid_up_to())),
     };
     let twice = RefCell::new(None);
     let mut deserializer = serde_json::Deserializer::from_str(text);
@@ -157,7 +167,7 @@ fn object(body: &[u8]) -> Result<Map<String, Value>, Error> {
     match parsed.and_then(|value| deserializer.end().map(|()| value)) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(other) => wrong(format!("it is {}", shorten(&other.to_string()))),
-        Err(error) => wrong(error.to_string()),
+        Err(error) => wrong(format!("it is not JSON: {error}")),
     }
 }
 
@@ -242,8 +252,8 @@ mod tests {
     #[test]
     fn only_objects_with_known_members_that_are_there_once() {
         assert_eq!(error(r#"{"ttl": 5}"#), "fine");
-        assert_eq!(error(""), "invalid-body: the body must be a JSON object: it is empty");
-        assert_eq!(error("[1]"), "invalid-body: the body must be a JSON object: it is [1]");
+        assert_eq!(error(""), "invalid-body: the body must be a JSON object, but it is empty");
+        assert_eq!(error("[1]"), "invalid-body: the body must be a JSON object, but it is [1]");
         assert_eq!(
             error(r#"{"tll": 5}"#),
             "unknown-member: unknown member `tll`, did you mean `ttl`?; allowed are ttl, permits"
@@ -261,6 +271,13 @@ mod tests {
         assert!(error(&"[".repeat(10_000)).starts_with("invalid-body"), "depth is bounded");
         let not_utf8 = Members::parse(b"{\"ttl\": \"\xff\"}", false, &["ttl"]);
         assert!(matches!(not_utf8, Err(Error::InvalidBody { .. })));
+    }
+
+    #[test]
+    fn what_is_shown_is_short_and_harmless() {
+        assert_eq!(shorten("a\u{1b}[2J\u{9b}ü"), "a\\u{1b}[2J\\u{9b}ü");
+        assert_eq!(shorten(&"x".repeat(61)), format!("{}…", "x".repeat(60)));
+        assert_eq!(shorten(&"x".repeat(60)), "x".repeat(60));
     }
 
     #[test]

@@ -7,9 +7,9 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Answer, Api, Blocked, Call, Error, Handled, Outcome, Reply, Step,
-    body::{Members, invalid_member},
+    body::{Members, invalid_member, shorten},
     query::{Query, Wait, write_cursor},
-    wire::{ClaimBody, ClaimsBody, labels},
+    wire::{ClaimBody, ClaimsBody},
 };
 use crate::{
     model::{
@@ -31,6 +31,12 @@ const REQUEST_MEMBERS: [&str; 9] = [
     "labels",
     "queue",
 ];
+/// What labels must be, and each of them.
+const LABELS_ALLOWED: &str = "an object of at most 16 labels: {\"branch\": \"main\"}";
+const LABEL_KEY_ALLOWED: &str = "an object with keys of 1 to 64 bytes without control characters";
+const LABEL_VALUE_ALLOWED: &str = "a text of up to 256 bytes without control characters";
+/// Any key that is right.
+const LABEL_KEY_ANY: &str = "key";
 /// When a claim that waits without a blocked request should ask again.
 const POLL_SECONDS: u64 = 2;
 
@@ -179,6 +185,10 @@ impl Api {
             after: query.after()?,
             claims_max: query.limit()?,
         };
+        if matches!((&filter.semaphore, filter.after), (None, Some(core::Cursor::Place(_)))) {
+            let problem = "goes on in the queue of one semaphore: give its `semaphore` too".into();
+            return Err(Error::InvalidQuery { parameter: "after".into(), problem }.into());
+        }
         if let Some(name) = &filter.semaphore {
             let found = self.service.semaphore(name);
             if found.what.is_none() {
@@ -259,11 +269,11 @@ fn request(body: &[u8]) -> Result<ClaimRequest, Error> {
 }
 
 fn permit(name: &str, value: &Value) -> Result<(SemaphoreName, u32), Error> {
-    let member = || format!("permits.{}", super::body::shorten(name));
+    let member = || format!("permits.{}", shorten(name));
     let name = SemaphoreName::new(name).map_err(|invalid| Error::InvalidMember {
         member: "permits".into(),
-        allowed: format!("named by {}", invalid.allowed),
-        got: super::body::shorten(&Value::from(name).to_string()),
+        allowed: format!("an object of semaphore names, each {}", invalid.allowed),
+        got: shorten(&Value::from(name).to_string()),
     })?;
     let weight = weight(value).map_err(|invalid| invalid_member(&member(), &invalid, value))?;
     Ok((name, weight))
@@ -273,6 +283,29 @@ fn weight(value: &Value) -> Result<u32, Invalid> {
     let weight = value.as_u64().and_then(|weight| u32::try_from(weight).ok());
     weight.filter(|weight| (1..=bounds::CAPACITY_MAX).contains(weight)).ok_or_else(|| Invalid {
         allowed: format!("a whole number of permits from 1 to {}", bounds::CAPACITY_MAX),
+    })
+}
+
+/// Parses labels: first each by itself, so that the error names the wrong one.
+fn labels(object: Map<String, Value>) -> Result<Labels, Error> {
+    let mut pairs = Vec::with_capacity(object.len());
+    for (key, value) in object {
+        let fits = |text: &&str| Labels::new(vec![(LABEL_KEY_ANY.into(), (**text).into())]).is_ok();
+        let Some(text) = value.as_str().filter(fits) else {
+            let invalid = Invalid { allowed: LABEL_VALUE_ALLOWED.into() };
+            return Err(invalid_member(&format!("labels.{}", shorten(&key)), &invalid, &value));
+        };
+        if Labels::new(vec![(key.clone(), String::new())]).is_err() {
+            let invalid = Invalid { allowed: LABEL_KEY_ALLOWED.into() };
+            return Err(invalid_member("labels", &invalid, &Value::from(key)));
+        }
+        pairs.push((key, text.to_owned()));
+    }
+    let count = pairs.len();
+    Labels::new(pairs).map_err(|_| Error::InvalidMember {
+        member: "labels".into(),
+        allowed: LABELS_ALLOWED.into(),
+        got: format!("{count} of them"),
     })
 }
 
@@ -289,13 +322,7 @@ fn rest_of_request(mut members: Members, permits: Permits) -> Result<ClaimReques
         let priority = Priority::new(value.as_i64().unwrap_or(i64::MAX))?;
         Ok((priority, value.clone()))
     })?;
-    let labels = members.take("labels", |value| {
-        let object = value.as_object().cloned();
-        let parsed = object.and_then(|object: Map<String, Value>| labels(object));
-        let allowed = "an object of at most 16 texts, with keys of 1 to 64 and values of up to \
-                       256 bytes without control characters";
-        Ok((parsed.ok_or_else(|| Invalid { allowed: allowed.into() })?, value.clone()))
-    })?;
+    let labels = members.take_object("labels", LABELS_ALLOWED)?.map(labels).transpose()?;
     let queue = members.take("queue", |value| {
         let queue = value.as_bool().ok_or_else(|| Invalid { allowed: "true or false".into() })?;
         Ok((queue, value.clone()))

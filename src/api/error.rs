@@ -24,7 +24,7 @@ pub enum Error {
         problem: String,
     },
     /// The body is not JSON, not UTF-8, not an object, or empty where one is needed.
-    #[error("the body must be a JSON object: {problem}")]
+    #[error("the body must be a JSON object, but {problem}")]
     InvalidBody {
         /// What is wrong with it, and where.
         problem: String,
@@ -113,7 +113,10 @@ pub enum Error {
         ended_at: WallTime,
     },
     /// Permits are not free, and the request does not want to wait.
-    #[error("no permit of `{semaphore}` is free; leave out \"queue\": false to wait for one")]
+    #[error(
+        "too few permits of `{semaphore}` are free, {available} at present; leave out \"queue\": false to wait \
+         for them"
+    )]
     NoPermit {
         /// The first semaphore that lacks some.
         semaphore: String,
@@ -162,7 +165,9 @@ pub enum Error {
         claims_max: usize,
     },
     /// A bound of the whole service is reached.
-    #[error("the service has reached its bound {bound} = {limit}; try again later, or raise it")]
+    #[error(
+        "the service has reached its bound {bound} = {limit}; try again later, or have an admin raise it"
+    )]
     ServiceFull {
         /// The bound's name.
         bound: &'static str,

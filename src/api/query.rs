@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::{Call, Error, body::shorten};
-use crate::model::{Holder, Invalid, Priority, Revision, SemaphoreName, Sequence, parse_duration};
+use crate::model::{
+    Holder, Invalid, Priority, Revision, SemaphoreName, Sequence, nearest, parse_duration,
+};
 use crate::semaphore::core::{Cursor, ListedState, Place};
 
 /// Claims of a page where nothing is said.
@@ -21,10 +23,7 @@ impl<'c> Query<'c> {
     pub(super) fn of(call: &'c Call, known: &[&str]) -> Result<Query<'c>, Error> {
         for (index, (name, _)) in call.query.iter().enumerate() {
             let problem = if !known.contains(&name.as_str()) {
-                match known {
-                    [] => "is unknown; this call has none".to_owned(),
-                    _ => format!("is unknown; allowed are {}", known.join(", ")),
-                }
+                unknown(name, known)
             } else if call.query[..index].iter().any(|(other, _)| other == name) {
                 "is there twice; leave one out".to_owned()
             } else {
@@ -45,7 +44,7 @@ impl<'c> Query<'c> {
         };
         parse(text).map(Some).map_err(|invalid| Error::InvalidQuery {
             parameter: name.into(),
-            problem: format!("must be {}, not {:?}", invalid.allowed, shorten(text)),
+            problem: format!("must be {}, not \"{}\"", invalid.allowed, shorten(text)),
         })
     }
 
@@ -111,6 +110,15 @@ impl<'c> Query<'c> {
     }
 }
 
+fn unknown(name: &str, known: &[&str]) -> String {
+    let meant = nearest(name, known.iter().copied());
+    let meant = meant.map_or_else(String::new, |meant| format!(", did you mean `{meant}`?"));
+    match known {
+        [] => "is unknown; this call has none".to_owned(),
+        _ => format!("is unknown{meant}; allowed are {}", known.join(", ")),
+    }
+}
+
 /// The wait of a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Wait {
@@ -158,7 +166,10 @@ mod tests {
             let error = Query::of(&call, &["wait", "since"]).err().unwrap();
             assert_eq!(error.to_string(), expected);
         };
-        check(&[("wiat", "1")], "query parameter `wiat` is unknown; allowed are wait, since");
+        check(
+            &[("wiat", "1")],
+            "query parameter `wiat` is unknown, did you mean `wait`?; allowed are wait, since",
+        );
         check(
             &[("wait", "1"), ("wait", "1")],
             "query parameter `wait` is there twice; leave one out",

@@ -1,10 +1,20 @@
 //! From what the semaphores say to what the API says.
 
-use super::{Api, Error, Reply, body::shorten};
+use std::time::Duration;
+
+use super::{Api, Error, Reply};
 use crate::{
     model::{Revision, SemaphoreName, format_duration, nearest},
     semaphore::{Refusal, core},
 };
+
+/// A duration to the millisecond: one a little over a bound must not read as the bound.
+pub(super) fn seconds(duration: Duration) -> String {
+    match duration.subsec_millis() {
+        0 => format_duration(duration),
+        _ => format!("{}s", duration.as_secs_f64()),
+    }
+}
 
 impl Api {
     /// The reply for a refusal.
@@ -32,7 +42,7 @@ impl Api {
             core::Error::TtlTooLong { ttl, ttl_max } => Error::InvalidMember {
                 member: "ttl".into(),
                 allowed: format!("at most {} for these semaphores", format_duration(ttl_max)),
-                got: shorten(&format_duration(ttl)),
+                got: seconds(ttl),
             },
             core::Error::NoPermit { semaphore, available } => {
                 Error::NoPermit { semaphore: semaphore.to_string(), available }

@@ -9,6 +9,7 @@ use super::{
     body::Members,
     claims::{semaphore_name, text},
     query::{Query, Wait},
+    refusal::seconds,
     wire::{SemaphoreBody, SemaphoresBody},
 };
 use crate::{
@@ -35,7 +36,10 @@ const DESCRIPTION: &str = "description";
 /// Why a change of settings did not come about.
 enum ChangeError {
     Refused(Refusal),
-    Error(Error),
+    /// There is no such semaphore.
+    Unknown,
+    /// The settings that it would get are wrong.
+    Wrong(Error),
 }
 
 impl From<Refusal> for ChangeError {
@@ -124,17 +128,16 @@ impl Api {
         change: impl Fn(Option<&SemaphoreView>) -> Result<(SemaphoreSettings, Origin), Option<Error>>,
     ) -> Handled {
         let changed = self.service.set_semaphore(name, force, &|present| {
-            change(present).map_err(|error| match error {
-                Some(error) => ChangeError::Error(error),
-                None => {
-                    let error = crate::semaphore::core::Error::UnknownSemaphore(name.clone());
-                    ChangeError::Refused(Refusal::Core(error, self.service.committed()))
-                }
-            })
+            change(present).map_err(|wrong| wrong.map_or(ChangeError::Unknown, ChangeError::Wrong))
         });
-        let Seen { what: (registered, view), revision } = changed.map_err(|error| match error {
-            ChangeError::Refused(refusal) => self.refused(refusal),
-            ChangeError::Error(error) => Reply::from(error),
+        let Seen { what: (registered, view), revision } = changed.map_err(|error| {
+            let error = match error {
+                ChangeError::Refused(refusal) => return self.refused(refusal),
+                ChangeError::Unknown => self.unknown_semaphore(name),
+                ChangeError::Wrong(error) => error,
+            };
+            // It rests on the present settings, or that there are none. This is not older.
+            Reply { result: Err(error), after: self.service.status().revision }
         })?;
         let outcome = if registered { Outcome::Created } else { Outcome::Ok };
         let body = SemaphoreBody::new(&view, self.service.now().wall, revision);
@@ -214,11 +217,17 @@ impl Patch {
     /// These settings over `present`, checked.
     fn apply(&self, present: &SemaphoreSettings) -> Result<SemaphoreSettings, Option<Error>> {
         let defaults = SemaphoreSettings::with_capacity(present.capacity);
+        let max_ttl = patched(self.max_ttl, present.max_ttl, defaults.max_ttl);
         let settings = SemaphoreSettings {
             capacity: self.capacity.flatten().unwrap_or(present.capacity),
             state: patched(self.state, present.state, defaults.state),
-            default_ttl: patched(self.default_ttl, present.default_ttl, defaults.default_ttl),
-            max_ttl: patched(self.max_ttl, present.max_ttl, defaults.max_ttl),
+            // Where it is not said, it is not what makes a low `max_ttl` wrong.
+            default_ttl: match self.default_ttl.flatten() {
+                Some(default_ttl) => default_ttl,
+                None if self.default_ttl.is_some() => defaults.default_ttl.min(max_ttl),
+                None => present.default_ttl.min(max_ttl),
+            },
+            max_ttl,
             max_hold: self.max_hold.unwrap_or(present.max_hold),
             queue_ttl: patched(self.queue_ttl, present.queue_ttl, defaults.queue_ttl),
             offer_ttl: self.offer_ttl.unwrap_or(present.offer_ttl),
@@ -226,11 +235,12 @@ impl Patch {
             cooldown: patched(self.cooldown, present.cooldown, defaults.cooldown),
             description: self.description.clone().unwrap_or(present.description.clone()),
         };
+        // Each by itself is within its bounds already; what is left is `default_ttl` over `max_ttl`.
         settings.check().map_err(|error| {
             Some(Error::InvalidMember {
                 member: error.member.into(),
-                allowed: error.allowed,
-                got: "what this would make it".into(),
+                allowed: format!("{} (its `max_ttl`)", error.allowed),
+                got: seconds(settings.default_ttl),
             })
         })?;
         Ok(settings)

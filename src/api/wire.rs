@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Serialize, Serializer};
 
 use crate::{
-    model::{Claim, ClaimState, Holder, Labels, Note, Revision, SemaphoreName, WallTime},
+    model::{Claim, ClaimState, Holder, Note, Revision, SemaphoreName, WallTime},
     semaphore::{ClaimStatus, core::Presence, core::SemaphoreView},
 };
 
@@ -258,13 +258,4 @@ pub(super) struct ServiceBody {
     pub(super) waiting_requests_max: usize,
     pub(super) storage: &'static str,
     pub(super) revision: u64,
-}
-
-/// Reads labels from a body.
-pub(super) fn labels(object: serde_json::Map<String, serde_json::Value>) -> Option<Labels> {
-    let text = |(key, value)| match value {
-        serde_json::Value::String(value) => Some((key, value)),
-        _ => None,
-    };
-    Labels::new(object.into_iter().map(text).collect::<Option<Vec<_>>>()?).ok()
 }

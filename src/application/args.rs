@@ -10,6 +10,7 @@ use argh::{ArgsInfo, FromArgs};
 /// and give it back at the end.
 #[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(
+    example = "semaphored --demo",
     example = "semaphored --config /etc/semaphored/semaphored.toml",
     example = "semaphored --listen 127.0.0.1:0 --data-dir ./data",
     example = "semaphored --check-config --config ./semaphored.toml",
@@ -33,4 +34,8 @@ pub(crate) struct Args {
     /// read the configuration, say what is wrong with it, and end
     #[argh(switch)]
     pub(crate) check_config: bool,
+    /// show the service at work: twelve jobs on five licences, on a temporary database; takes half a
+    /// minute and leaves nothing behind
+    #[argh(switch)]
+    pub(crate) demo: bool,
 }

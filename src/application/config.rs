@@ -238,6 +238,17 @@ impl Config {
         Config::parse(&text, &shown, args)
     }
 
+    /// The keys that differ in `new` and can only change with a restart.
+    pub(crate) fn needs_restart(&self, new: &Config) -> Vec<&'static str> {
+        let differences = [
+            ("listen", self.listen != new.listen),
+            ("data_dir", self.data_dir != new.data_dir),
+            ("durability", self.durability != new.durability),
+            ("limits", self.limits != new.limits),
+        ];
+        differences.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+
     fn parse(text: &str, path: &str, args: &Args) -> Result<Config, Error> {
         let wrong = |what: String| Error::Wrong { path: path.to_owned(), what };
         let file: File = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
@@ -295,7 +306,7 @@ mod tests {
     use super::*;
 
     fn no_args() -> Args {
-        Args { config: None, listen: None, data_dir: None, check_config: false }
+        Args { config: None, listen: None, data_dir: None, check_config: false, demo: false }
     }
 
     fn error(text: &str) -> String {

@@ -10,10 +10,10 @@ use log::{Level, Record};
 
 use crate::model::WallTime;
 
-/// Starts logging. What is logged: `RUST_LOG`, info by default.
-pub(crate) fn start() {
+/// Starts logging. What is logged: `RUST_LOG`, or `default` where that is not set.
+pub(crate) fn start(default: &str) {
     let journal = is_journal();
-    let mut builder = env_logger::Builder::from_env(Env::default().default_filter_or("info"));
+    let mut builder = env_logger::Builder::from_env(Env::default().default_filter_or(default));
     builder.format(
         move |out, record| {
             if journal { for_journal(out, record) } else { for_people(out, record) }

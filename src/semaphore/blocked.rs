@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Attempted, Refusal, Shared,
-    core::{Command, Error, Outcome},
+    core::{Command, Error, Now, Outcome},
     gate::{Gate, Slot},
     state::State,
 };
@@ -74,9 +74,9 @@ impl BlockedClaim {
             _ if state.is_stopping() => Some(Err(Refusal::Stopping)),
             _ if Instant::now() < self.deadline => None,
             _ => {
-                self.leave(&mut state);
+                let now = self.leave(&mut state).unwrap_or_else(|| shared.clock.now());
                 let outcome = Outcome::Waiting { sequence: self.sequence, blocked: false };
-                Some(state.status(shared.clock.now(), outcome))
+                Some(state.status(now, outcome))
             }
         }
     }
@@ -110,16 +110,18 @@ impl BlockedClaim {
         }
     }
 
-    /// The request does not block any more.
-    fn leave(&mut self, state: &mut State) {
+    /// The request does not block any more; tells when the claim was told, if it was not before.
+    fn leave(&mut self, state: &mut State) -> Option<Now> {
         if std::mem::replace(&mut self.left, true) {
-            return;
+            return None;
         }
         let command = Command::Unblock { sequence: self.sequence, closed: false };
-        if let (_, Err(error)) = self.shared.apply(state, command) {
+        let (now, outcome) = self.shared.apply(state, command);
+        if let Err(error) = outcome {
             log::error!("leaving a claim was refused: {error}");
         }
         state.leave_gate(self.sequence);
+        Some(now)
     }
 }
 

@@ -110,6 +110,11 @@ impl Daemon {
         self.address
     }
 
+    /// The process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.running.as_ref().expect("it does not run").child.id()
+    }
+
     /// `http://127.0.0.1:PORT`, for clients that want a URL.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)

@@ -2,6 +2,8 @@
 
 use std::process::{Command, Stdio};
 
+use rustix::process::Signal;
+
 use super::daemon::{Daemon, Port};
 
 fn capacity(daemon: &Daemon, name: &str) -> Option<u64> {
@@ -51,6 +53,37 @@ fn a_declaration_that_would_end_claims_is_refused_with_a_reason() {
     daemon.log().wait_for("the declaration of A was not applied: 1 waiting claims ask for more");
     assert_eq!(capacity(&daemon, "A"), Some(3));
     assert_eq!(daemon.look("/api/v1/claims/y")["state"], "waiting");
+}
+
+#[test]
+fn sighup_reads_the_file_again_and_refuses_a_wrong_one_whole() {
+    let daemon = Daemon::start("[semaphores]\nA = 1\nB = 1");
+    let read_again = |config: &str, log: &str| {
+        std::fs::write(daemon.config_file(), config).unwrap();
+        daemon.signal(Signal::HUP);
+        daemon.log().wait_for(log);
+    };
+    read_again("[semaphores]\nA = 2\nC = 3", "the configuration was read again");
+    let found = ["A", "B", "C"].map(|name| capacity(&daemon, name));
+    assert_eq!(found, [Some(2), None, Some(3)]);
+    let refused = "the configuration was not read again, all stays as it is: ";
+    read_again("[semaphores]\nA = 5\nC = \"many\"", refused);
+    assert!(daemon.log().text().contains("a number of permits, or a table"));
+    assert_eq!(["A", "C"].map(|name| capacity(&daemon, name)), [Some(2), Some(3)]);
+    let limits = "[semaphores]\nA = 2\nC = 3\n[limits]\nwait_max = \"5s\"";
+    read_again(limits, "`limits` has changed in the configuration and counts from the next start");
+}
+
+#[test]
+fn sighup_lets_who_waits_in_when_the_capacity_rises() {
+    let daemon = Daemon::start("[semaphores]\nA = 1");
+    let body = r#"{"permits": {"A": 1}}"#;
+    assert_eq!(daemon.call("PUT", "/api/v1/claims/x", body).status, 201);
+    let waiting = daemon.call_later("PUT", "/api/v1/claims/y?wait=50", body);
+    daemon.wait_for_blocked(1);
+    std::fs::write(daemon.config_file(), "[semaphores]\nA = 2").unwrap();
+    daemon.signal(Signal::HUP);
+    assert_eq!(waiting.join().unwrap().status, 201);
 }
 
 /// Runs a daemon that does not come up; returns exit code and standard error.

@@ -12,7 +12,10 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 
-use super::daemon::{Daemon, Port, poll};
+use super::{
+    daemon::{Daemon, Port, poll},
+    proxy::Proxy,
+};
 
 const SEMAPHORE: &str = "FlexLM-Riviera";
 const CAPACITY: usize = 5;
@@ -20,23 +23,48 @@ const CAPACITY: usize = 5;
 /// A farm with a daemon and a file in which jobs write down when they ran.
 struct Farm {
     daemon: Daemon,
+    /// NGINX, for a farm that reaches the daemon through it.
+    proxy: Option<Proxy>,
     diary: PathBuf,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Farm {
     fn new() -> Farm {
         let directory = tempfile::tempdir().unwrap();
         let daemon = Daemon::start(&format!("[semaphores]\n{SEMAPHORE} = {CAPACITY}"));
-        Farm { daemon, diary: directory.path().join("diary"), _directory: directory }
+        Farm { daemon, proxy: None, diary: directory.path().join("diary"), directory }
+    }
+
+    fn behind_nginx() -> Farm {
+        let farm = Farm::new();
+        let proxy = Proxy::start(&farm.daemon);
+        Farm { proxy: Some(proxy), ..farm }
+    }
+
+    fn url(&self) -> String {
+        self.proxy.as_ref().map_or_else(|| self.daemon.url(), Proxy::url)
     }
 
     /// A job that takes some time while it has its permit.
     fn job(&self, seconds: &str) -> Child {
-        let script = format!("echo + >>\"$DIARY\"; sleep {seconds}; echo - >>\"$DIARY\"");
+        self.job_that(&format!("sleep {seconds}"))
+    }
+
+    /// A job that runs until [`Farm::let_go`].
+    fn job_until_let_go(&self) -> Child {
+        self.job_that("while [ ! -e \"$DIARY.go\" ]; do sleep 0.05; done")
+    }
+
+    fn let_go(&self) {
+        std::fs::write(self.directory.path().join("diary.go"), "").unwrap();
+    }
+
+    fn job_that(&self, does: &str) -> Child {
+        let script = format!("echo + >>\"$DIARY\"; {does}; echo - >>\"$DIARY\"");
         Command::new(env!("CARGO_BIN_EXE_semaphorectl"))
             .args(["run", "--quiet", SEMAPHORE, "--", "sh", "-c", &script])
-            .env("SEMAPHORE_URL", self.daemon.url())
+            .env("SEMAPHORE_URL", self.url())
             .env("DIARY", &self.diary)
             .env_remove("SEMAPHORE_CLAIM_ID")
             .stdin(Stdio::null())
@@ -133,4 +161,29 @@ fn the_daemon_is_killed_twice_and_nobody_notices() {
     }
     farm.check_jobs(jobs);
     farm.check_history(60);
+}
+
+#[test]
+fn sixty_jobs_on_five_licences_through_nginx() {
+    let mut farm = Farm::behind_nginx();
+    let jobs: Vec<Child> = (0..60).map(|_| farm.job("0.05")).collect();
+    farm.check_jobs(jobs);
+    farm.check_history(60);
+}
+
+/// NGINX answers for a daemon that is away, and the jobs wait on, in their order.
+#[test]
+fn the_daemon_restarts_behind_nginx_while_twenty_jobs_wait() {
+    let mut farm = Farm::behind_nginx();
+    let jobs: Vec<Child> = (0..25).map(|_| farm.job_until_let_go()).collect();
+    farm.daemon.wait_for_blocked(20);
+    farm.daemon.stop();
+    farm.daemon.start_again(Port::Same);
+    farm.daemon.wait_for_blocked(20);
+    farm.daemon.kill();
+    farm.daemon.start_again(Port::Same);
+    farm.daemon.wait_for_blocked(20);
+    farm.let_go();
+    farm.check_jobs(jobs);
+    farm.check_history(25);
 }

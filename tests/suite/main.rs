@@ -1,6 +1,9 @@
 //! The integration tests, as one crate: it links once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panic")]
 
+mod api_doc;
+mod bad_input;
+mod bad_request;
 mod client;
 mod client_commands;
 mod client_doctor;
@@ -13,15 +16,20 @@ mod core_model;
 mod core_rules;
 mod daemon;
 mod declarations;
+mod demo;
 mod fake_service;
 mod farm;
 mod http;
 mod layers;
 mod lifecycle;
+mod nginx;
 mod openapi;
+mod proxy;
 mod readme;
 mod repetition;
 mod schema;
 mod service;
+mod storage_failures;
 mod waiting;
 mod web_server;
+mod wire;

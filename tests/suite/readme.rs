@@ -38,8 +38,8 @@ fn every_curl_is_answered_well() {
 
 #[test]
 fn the_first_command_is_about_files_and_options_that_exist() {
-    let command = "cargo run --release --bin semaphored -- --config packaging/example.toml \
-                   --data-dir target/quickstart";
+    let command = "cargo build --release && \
+                   target/release/semaphored --config packaging/example.toml";
     assert!(README.contains(command));
     assert!(README.contains("\n    tests/run\n"));
     let daemon = Daemon::start(EXAMPLE);

@@ -131,6 +131,27 @@ fn a_watcher_sees_changes_and_at_most_two_a_second() {
     assert!(started.elapsed() >= Duration::from_millis(1_000), "{:?}", started.elapsed());
 }
 
+#[test]
+fn whoever_watches_what_is_not_there_is_told_so() {
+    let daemon = Daemon::start("[semaphores]\nA = 1");
+    let started = Instant::now();
+    for target in ["/api/v1/semaphores/B?wait=50", "/api/v1/semaphores/B?wait=50&since=0"] {
+        assert_eq!(daemon.call("GET", target, "").code(), "unknown-semaphore");
+    }
+    assert!(started.elapsed() < Duration::from_secs(25), "{:?}", started.elapsed());
+
+    let revision = daemon.look("/api/v1/semaphores/A")["revision"].as_u64().unwrap();
+    let [one, all] = ["/A", ""].map(|which| {
+        let target = format!("/api/v1/semaphores{which}?since={revision}&wait=50");
+        daemon.call_later("GET", &target, "")
+    });
+    daemon.wait_for_blocked(2);
+    assert_eq!(daemon.call("DELETE", "/api/v1/semaphores/A", "").status, 204);
+    assert_eq!(one.join().unwrap().code(), "unknown-semaphore");
+    assert_eq!(all.join().unwrap().json()["semaphores"], serde_json::json!([]));
+    assert!(started.elapsed() < Duration::from_secs(25), "{:?}", started.elapsed());
+}
+
 /// Rule 8: with four workers and 500 blocked requests a release, a renewal and a status answer as fast as
 /// with none.
 #[test]

@@ -213,6 +213,8 @@ pub struct Core {
     /// No fence up to this one may be taken again: semaphores that were removed had taken them.
     fence_floor: Fence,
     semaphores: BTreeMap<SemaphoreName, Semaphore>,
+    /// The last change that removed a semaphore.
+    removed: Revision,
     claims: BTreeMap<Sequence, Live>,
     /// Only ever looked up in.
     ids: HashMap<ClaimId, Sequence>,
@@ -233,6 +235,7 @@ impl Core {
             sequence: Sequence(0),
             fence_floor: Fence(0),
             semaphores: BTreeMap::new(),
+            removed: Revision(0),
             claims: BTreeMap::new(),
             ids: HashMap::new(),
             sets: BTreeMap::new(),

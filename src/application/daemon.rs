@@ -1,0 +1,154 @@
+//! The daemon's parts: started in order, stopped in the other order.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use super::{
+    Failure,
+    clock::MachineClock,
+    config::{self, Config},
+    declarations, limits,
+};
+use crate::{
+    api::{self, Api},
+    cli::exit,
+    http_interface::{self, Interface},
+    semaphore::{self, FatalHandler, Service, StartError, core},
+    storage::{self, sqlite},
+    web_server::{self, Bound, WebServer},
+};
+
+/// A daemon that serves.
+pub(super) struct Daemon {
+    service: Arc<Service>,
+    server: WebServer,
+}
+
+impl Daemon {
+    /// Binds the address, recovers the state, applies the declarations, and listens.
+    pub(super) fn start(config: &Config) -> Result<Daemon, Failure> {
+        // Files of the database are for this user alone, whatever the umask was.
+        rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+        let descriptors = limits::raise_descriptors();
+        let waiting_requests_max = config
+            .limits
+            .waiting_requests_max
+            .unwrap_or_else(|| limits::waiting_requests(descriptors));
+        let bound = bind(config, waiting_requests_max)?;
+        let service = Arc::new(start_service(config, waiting_requests_max)?);
+        declarations::apply(&service, &config.semaphores);
+        let server = start_server(bound, config, &service)?;
+        Ok(Daemon { service, server })
+    }
+
+    /// Where it listens.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.server.local_addr()
+    }
+
+    pub(super) fn service(&self) -> &Service {
+        &self.service
+    }
+
+    /// Answers what was begun, writes all, ends the threads.
+    pub(super) fn stop(self) {
+        self.service.stop();
+        if !self.server.stop() {
+            log::warn!("some requests were not answered in time; their claims keep their places");
+        }
+        self.service.close();
+    }
+}
+
+fn bind(config: &Config, waiting_requests_max: usize) -> Result<Bound, Failure> {
+    let defaults = web_server::Config::new(config.listen);
+    let bound = Bound::new(web_server::Config {
+        worker_threads: config.limits.worker_threads.unwrap_or(defaults.worker_threads),
+        responder_threads: config.limits.responder_threads.unwrap_or(defaults.responder_threads),
+        waiting_threads_max: waiting_requests_max + WAITING_THREADS_SPARE,
+        ..defaults
+    });
+    bound.map_err(|error| {
+        let message = format!(
+            "cannot listen on {}: {error}; another program has the port, or the address is not this \
+             machine's; choose with --listen",
+            config.listen
+        );
+        Failure::new(exit::UNREACHABLE, &message)
+    })
+}
+
+/// A waiting thread may still be sending its answer when the API counts it as free again.
+const WAITING_THREADS_SPARE: usize = 64;
+
+fn start_service(config: &Config, waiting_requests_max: usize) -> Result<Service, Failure> {
+    let durability = match config.durability {
+        config::Durability::Full => sqlite::Durability::Full,
+        config::Durability::Os => sqlite::Durability::Os,
+    };
+    let storage = sqlite::SqliteStorage::open(&config.data_dir, durability)
+        .map_err(|error| storage_failure(&error))?;
+    let fatal: FatalHandler = Box::new(|_| std::process::exit(exit::IO.into()));
+    let clock = Arc::new(MachineClock::new());
+    let options = service_options(&config.limits, waiting_requests_max);
+    let service = Service::start(Box::new(storage), clock, options, fatal);
+    let service = service.map_err(|error| match error {
+        StartError::Storage(error) => storage_failure(&error),
+        other => Failure::new(exit::IO, &other),
+    })?;
+    let status = service.status().what;
+    log::info!(
+        "recovered {} semaphores and {} live claims from {}",
+        status.semaphores,
+        status.claims,
+        config.data_dir.display()
+    );
+    Ok(service)
+}
+
+fn storage_failure(error: &storage::Error) -> Failure {
+    let code = match error {
+        storage::Error::InUse { .. } => exit::NO_PERMIT,
+        _ => exit::IO,
+    };
+    Failure::new(code, &error)
+}
+
+fn service_options(limits: &config::Limits, waiting_requests_max: usize) -> semaphore::Options {
+    let defaults = semaphore::Options::default();
+    let core = defaults.limits;
+    semaphore::Options {
+        limits: core::Limits {
+            semaphores_max: limits.semaphores_max.unwrap_or(core.semaphores_max),
+            claims_max: limits.claims_max.unwrap_or(core.claims_max),
+            queue_claims_max: limits.queue_claims_max.unwrap_or(core.queue_claims_max),
+            waiting_sets_max: limits.waiting_sets_max.unwrap_or(core.waiting_sets_max),
+            ended_ids_max: limits.ended_ids_max.unwrap_or(core.ended_ids_max),
+        },
+        waiting_requests_max,
+        history_kept: limits
+            .history_days
+            .map_or(defaults.history_kept, |days| std::time::Duration::from_hours(24) * days),
+        free_bytes_min: limits.free_bytes_min.unwrap_or(defaults.free_bytes_min),
+    }
+}
+
+fn start_server(
+    bound: Bound,
+    config: &Config,
+    service: &Arc<Service>,
+) -> Result<WebServer, Failure> {
+    let mut options = api::Options::default();
+    if let Some(wait_max) = config.limits.wait_max {
+        options.wait_max = wait_max.0;
+    }
+    let api = Arc::new(Api::new(Arc::clone(service), options));
+    let interface = Interface::new(api, http_interface::Limits::default())
+        .map_err(|error| Failure::new(exit::INTERNAL, &error))?;
+    let fatal: web_server::Fatal = Arc::new(|error| {
+        log::error!("the web server has failed and ends the process: {error}");
+        std::process::exit(exit::INTERNAL.into());
+    });
+    bound.start(Arc::new(interface), fatal).map_err(|error| {
+        Failure::new(exit::INTERNAL, &format!("cannot start the web server: {error}"))
+    })
+}

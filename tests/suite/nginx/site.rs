@@ -1,0 +1,95 @@
+//! The file itself, and TLS as it says that an admin turns it on.
+
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
+
+use super::{CONFIG, Daemon, Proxy};
+use crate::proxy::{SITE, check_site, free_address};
+
+#[test]
+fn the_site_is_well_formed_as_shipped_and_with_tls() {
+    let directory = tempfile::tempdir().unwrap();
+    let certificate = TlsFiles::new(directory.path());
+    for replace in [Vec::new(), certificate.replacements(&free_address().to_string())] {
+        let replace: Vec<_> = replace.iter().map(|(from, to)| (*from, to.as_str())).collect();
+        let output = check_site(directory.path(), &replace);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        assert!(!said.contains("[warn]"), "{said}");
+    }
+}
+
+/// Every header that the service reads has to be in the site, or it works without NGINX only.
+#[test]
+fn the_headers_that_the_service_reads_are_passed_on() {
+    let site = SITE.to_ascii_lowercase();
+    let mut read = BTreeSet::new();
+    for file in fs::read_dir("src/http_interface").unwrap() {
+        let source = fs::read_to_string(file.unwrap().path()).unwrap();
+        let names = source.split(".values(\"").skip(1);
+        read.extend(names.map(|text| text.split('"').next().unwrap().to_owned()));
+    }
+    // NGINX frames bodies itself.
+    assert!(read.remove("content-length") && read.remove("transfer-encoding"));
+    assert!(read.len() >= 2, "look where headers are read now: {read:?}");
+    for name in read {
+        assert!(site.contains(&format!("proxy_set_header {name} ")), "{name}");
+    }
+}
+
+/// A certificate of an authority that nobody else knows.
+struct TlsFiles {
+    authority: String,
+    certificate: String,
+    key: String,
+}
+
+impl TlsFiles {
+    fn new(directory: &Path) -> TlsFiles {
+        let script = "set -e; cd \"$0\"
+            new='-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes'
+            openssl req -x509 $new -keyout ca.key -out ca.pem -days 2 -subj /CN=test-authority
+            openssl req $new -keyout key.pem -out request.pem -subj /CN=semaphore
+            printf 'subjectAltName=IP:127.0.0.1\\nbasicConstraints=CA:FALSE\\n' >extensions
+            openssl x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \
+                -extfile extensions -out certificate.pem";
+        let output = Command::new("sh").args(["-c", script]).arg(directory).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let path = |name| directory.join(name).to_str().unwrap().to_owned();
+        TlsFiles {
+            authority: path("ca.pem"),
+            certificate: path("certificate.pem"),
+            key: path("key.pem"),
+        }
+    }
+
+    /// What turns TLS on, as the site says that an admin does it.
+    fn replacements(&self, listen: &str) -> Vec<(&'static str, String)> {
+        vec![
+            ("\n    #TLS ", "\n    ".to_owned()),
+            ("listen 443 ssl;", format!("listen {listen} ssl;")),
+            ("listen [::]:443 ssl;", String::new()),
+            ("/etc/ssl/semaphored/fullchain.pem", self.certificate.clone()),
+            ("/etc/ssl/semaphored/key.pem", self.key.clone()),
+        ]
+    }
+}
+
+#[test]
+fn a_job_runs_over_tls() {
+    let directory = tempfile::tempdir().unwrap();
+    let tls = TlsFiles::new(directory.path());
+    let daemon = Daemon::start(CONFIG);
+    let address = free_address().to_string();
+    let replace = tls.replacements(&address);
+    let replace: Vec<_> = replace.iter().map(|(from, to)| (*from, to.as_str())).collect();
+    let proxy = Proxy::start_with(daemon.address(), &replace);
+    let output = Command::new(env!("CARGO_BIN_EXE_semaphorectl"))
+        .args(["run", "A", "--", "sh", "-c", "echo $SEMAPHORE_FENCES"])
+        .env("SEMAPHORE_URL", format!("https://{address}"))
+        .env("SSL_CERT_FILE", &tls.authority)
+        .env_remove("SEMAPHORE_CLAIM_ID")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?} {}", proxy.error_log());
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "{\"A\":1}\n");
+}
