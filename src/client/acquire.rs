@@ -1,7 +1,8 @@
 //! Acquiring: the same PUT with the same claim id again and again, until the claim is held or refused.
 //!
 //! It runs in its own thread, because each PUT blocks for up to 50 s. Only the first one is short, so
-//! that whoever has to wait knows the position soon. A repetition cannot take two permits: the service knows the claim by its id and compares the body, which
+//! that whoever has to wait knows the position soon; and the one after a failure, so that a proxy that cuts
+//! long waits does not look like a service out of reach. A repetition cannot take two permits: the service knows the claim by its id and compares the body, which
 //! is made once and never changes. No PUT is sent after the order to stop; one that was under way then may
 //! still arrive, and [`super::release`] deals with that.
 
@@ -14,6 +15,7 @@ use crossbeam_channel::Sender;
 
 use super::{
     Failure,
+    ask::SEE_DOCTOR,
     backoff::Backoff,
     event::Event,
     http::{Answer, Connection},
@@ -113,10 +115,12 @@ impl Acquire {
         let begun = Instant::now();
         let mut backoff = Backoff::new();
         let mut outage = Outage::new(self.unreachable_timeout);
-        let mut was_taken_in = false;
+        let (mut was_taken_in, mut has_failed) = (false, false);
         while !stop.is_ordered() {
             let sent = Instant::now();
-            let pause = match self.try_once(if was_taken_in { self.wait } else { WAIT_FIRST }) {
+            let wait = if was_taken_in && !has_failed { self.wait } else { WAIT_FIRST };
+            has_failed = false;
+            let pause = match self.try_once(wait) {
                 Verdict::Held(grant) => return AcquireEnd::Held(grant),
                 Verdict::Waiting { position, pause } => {
                     was_taken_in = true;
@@ -140,9 +144,12 @@ impl Acquire {
                     pause
                 }
                 Verdict::Unreachable { why, pause } => {
+                    has_failed = true;
                     if outage.is_over_after_failure(sent) {
                         let longest = format_duration(self.unreachable_timeout);
-                        let message = format!("the service was out of reach for {longest}: {why}");
+                        let message = format!(
+                            "the service was out of reach for {longest}: {why}\n{SEE_DOCTOR}"
+                        );
                         let failure = Failure::new(exit::UNREACHABLE, message);
                         let may_exist = !self.arrival.is_none_so_far();
                         return AcquireEnd::Failed { failure, may_exist };

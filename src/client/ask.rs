@@ -13,6 +13,9 @@ use super::{
 };
 use crate::{cli::exit, model::format_duration};
 
+/// What to do when nobody answers, or not the right one.
+pub(super) const SEE_DOCTOR: &str = "`semaphorectl doctor` looks at what is wrong";
+
 /// A service to ask.
 pub(super) struct Service {
     connection: Connection,
@@ -94,8 +97,6 @@ fn out_of_reach(patience: Duration, why: &str) -> Failure {
         Duration::ZERO => String::new(),
         _ => format!(" for {}", format_duration(patience)),
     };
-    let message = format!(
-        "the service is out of reach{time}: {why}\n`semaphorectl doctor` looks at what is wrong"
-    );
+    let message = format!("the service is out of reach{time}: {why}\n{SEE_DOCTOR}");
     Failure::new(exit::UNREACHABLE, message)
 }

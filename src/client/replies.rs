@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
 
-use super::{Failure, http::Answer};
+use super::{Failure, ask::SEE_DOCTOR, http::Answer};
 use crate::{cli::exit, model::EndReason};
 
 /// A claim, in the states that an acquire or a renew may find it in.
@@ -92,8 +92,7 @@ fn seconds(number: Option<f64>) -> Option<Duration> {
 /// An answer that went well and cannot be read.
 pub(super) fn unreadable(answer: &Answer) -> Failure {
     let message = format!(
-        "the answer makes no sense (HTTP {}); is the URL that of a semaphored?\n\
-         `semaphorectl doctor` looks at what is wrong",
+        "the answer makes no sense (HTTP {}); is the URL that of a semaphored?\n{SEE_DOCTOR}",
         answer.status
     );
     Failure::new(exit::INTERNAL, message)
