@@ -15,9 +15,10 @@
 //! with the same *set* of semaphores only the first eligible one can be next, and granting it changes
 //! nothing for claims of other sets: it takes from what is free just what it takes off their sums.
 //!
-//! Invariants (checked by [`Core::check_invariants`]): permits of offered and held claims plus cooling
-//! ones never exceed the capacity unless it was lowered; no eligible claim waits that rule 2 would grant;
-//! counters, lines, sets and timers agree with the claims; fences of live claims are unique.
+//! Invariants (checked by [`Core::check_invariants`]): no eligible claim waits that rule 2 would grant;
+//! counters, lines, sets and timers agree with the claims; fences of live claims are unique. And permits of
+//! offered and held claims plus cooling ones never exceed the capacity unless it was lowered, which a state
+//! alone does not show; the property tests check it from one step to the next.
 
 mod acquire;
 mod admin;
