@@ -62,7 +62,8 @@ impl Service {
     /// wait.
     #[must_use]
     pub fn acquire(&self, id: ClaimId, request: ClaimRequest, wait: Option<Duration>) -> Attempt {
-        let is_new = |state: &State| state.core.claim(&id).is_none();
+        let is_new =
+            |state: &State| state.core.claim(&id).is_none() && state.core.ended(&id).is_none();
         if self.shared.is_storage_low() && is_new(&self.shared.state.lock()) {
             return Attempt::Done(Err(Refusal::StorageLow));
         }

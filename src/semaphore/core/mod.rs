@@ -273,10 +273,7 @@ impl Core {
                 self.remove_semaphore(&mut tx, &name, force)
             }
             Command::Timeout => Ok(self.handle_timeout(&mut tx)),
-            Command::Resume => {
-                self.settle_all(&mut tx);
-                Ok(Outcome::Done)
-            }
+            Command::Resume => Ok(self.resume(&mut tx)),
         };
         let happened = events.len() > before;
         debug_assert!(outcome.is_ok() || !happened, "a refused command must not change anything");
