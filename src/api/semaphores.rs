@@ -36,7 +36,10 @@ const DESCRIPTION: &str = "description";
 /// Why a change of settings did not come about.
 enum ChangeError {
     Refused(Refusal),
-    Error(Error),
+    /// There is no such semaphore.
+    Unknown,
+    /// The settings that it would get are wrong.
+    Wrong(Error),
 }
 
 impl From<Refusal> for ChangeError {
@@ -127,17 +130,16 @@ impl Api {
         change: impl Fn(Option<&SemaphoreView>) -> Result<(SemaphoreSettings, Origin), Option<Error>>,
     ) -> Handled {
         let changed = self.service.set_semaphore(name, force, &|present| {
-            change(present).map_err(|error| match error {
-                Some(error) => ChangeError::Error(error),
-                None => {
-                    let error = crate::semaphore::core::Error::UnknownSemaphore(name.clone());
-                    ChangeError::Refused(Refusal::Core(error, self.service.committed()))
-                }
-            })
+            change(present).map_err(|wrong| wrong.map_or(ChangeError::Unknown, ChangeError::Wrong))
         });
-        let Seen { what: (registered, view), revision } = changed.map_err(|error| match error {
-            ChangeError::Refused(refusal) => self.refused(refusal),
-            ChangeError::Error(error) => Reply::from(error),
+        let Seen { what: (registered, view), revision } = changed.map_err(|error| {
+            let error = match error {
+                ChangeError::Refused(refusal) => return self.refused(refusal),
+                ChangeError::Unknown => self.unknown_semaphore(name),
+                ChangeError::Wrong(error) => error,
+            };
+            // It rests on the present settings, or that there are none. This is not older.
+            Reply { result: Err(error), after: self.service.status().revision }
         })?;
         let outcome = if registered { Outcome::Created } else { Outcome::Ok };
         let body = SemaphoreBody::new(&view, self.service.now().wall, revision);

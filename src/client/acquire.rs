@@ -1,7 +1,8 @@
 //! Acquiring: the same PUT with the same claim id again and again, until the claim is held or refused.
 //!
 //! It runs in its own thread, because each PUT blocks for up to 50 s. Only the first one is short, so
-//! that whoever has to wait knows the position soon. A repetition cannot take two permits: the service knows the claim by its id and compares the body, which
+//! that whoever has to wait knows the position soon; and the one after a failure, so that a proxy that cuts
+//! long waits does not look like a service out of reach. A repetition cannot take two permits: the service knows the claim by its id and compares the body, which
 //! is made once and never changes. No PUT is sent after the order to stop; one that was under way then may
 //! still arrive, and [`super::release`] deals with that.
 
@@ -14,16 +15,18 @@ use crossbeam_channel::Sender;
 
 use super::{
     Failure,
+    ask::SEE_DOCTOR,
     backoff::Backoff,
     event::Event,
     http::{Answer, Connection},
+    lease::reason_of_revocation,
     outage::{Arrival, Outage},
     replies::{ClaimReply, Grant, Problem},
     stop::Stop,
 };
 use crate::{
     cli::exit,
-    model::{ClaimId, format_duration},
+    model::{ClaimId, EndReason, format_duration},
 };
 
 /// How long the first PUT blocks.
@@ -71,6 +74,8 @@ pub(super) struct Acquire {
     pub(super) connection: Connection,
     /// The claim.
     pub(super) id: ClaimId,
+    /// Whether a person chose it, who may have used it before.
+    pub(super) id_chosen: bool,
     /// What is asked for: [`request::body`](super::request::body).
     pub(super) body: String,
     /// Whether the claim may wait.
@@ -110,10 +115,12 @@ impl Acquire {
         let begun = Instant::now();
         let mut backoff = Backoff::new();
         let mut outage = Outage::new(self.unreachable_timeout);
-        let mut was_taken_in = false;
+        let (mut was_taken_in, mut has_failed) = (false, false);
         while !stop.is_ordered() {
             let sent = Instant::now();
-            let pause = match self.try_once(if was_taken_in { self.wait } else { WAIT_FIRST }) {
+            let wait = if was_taken_in && !has_failed { self.wait } else { WAIT_FIRST };
+            has_failed = false;
+            let pause = match self.try_once(wait) {
                 Verdict::Held(grant) => return AcquireEnd::Held(grant),
                 Verdict::Waiting { position, pause } => {
                     was_taken_in = true;
@@ -123,6 +130,7 @@ impl Acquire {
                     pause
                 }
                 Verdict::Failed { failure, ended } => {
+                    let failure = self.explain(failure, ended, was_taken_in);
                     return AcquireEnd::Failed { failure, may_exist: was_taken_in && !ended };
                 }
                 Verdict::Busy { why, pause } => {
@@ -136,9 +144,12 @@ impl Acquire {
                     pause
                 }
                 Verdict::Unreachable { why, pause } => {
+                    has_failed = true;
                     if outage.is_over_after_failure(sent) {
                         let longest = format_duration(self.unreachable_timeout);
-                        let message = format!("the service was out of reach for {longest}: {why}");
+                        let message = format!(
+                            "the service was out of reach for {longest}: {why}\n{SEE_DOCTOR}"
+                        );
                         let failure = Failure::new(exit::UNREACHABLE, message);
                         let may_exist = !self.arrival.is_none_so_far();
                         return AcquireEnd::Failed { failure, may_exist };
@@ -152,6 +163,26 @@ impl Acquire {
             }
         }
         AcquireEnd::Stopped
+    }
+
+    /// Adds what an admin said. And where a person chose the id, a claim of that id that is another one, or
+    /// over, is no mystery.
+    fn explain(&self, failure: Failure, ended: bool, was_taken_in: bool) -> Failure {
+        let mut failure = failure;
+        if failure.exit == exit::REVOKED {
+            let reason = Some(EndReason::Revoked);
+            failure.message.push_str(&reason_of_revocation(&self.connection, &self.id, reason));
+        }
+        let is_old = ended && !was_taken_in;
+        if !self.id_chosen || !(is_old || failure.exit == exit::INTERNAL) {
+            return failure;
+        }
+        if is_old {
+            let (id, why) = (&self.id, failure.message.trim_start_matches("no permit: "));
+            let message = format!("claim {id} is over ({why}); choose another --id");
+            return Failure::new(exit::REFUSED, message);
+        }
+        Failure { exit: exit::REFUSED, ..failure }
     }
 
     fn try_once(&self, wait: Duration) -> Verdict {
@@ -181,7 +212,8 @@ fn read_answer(answer: &Answer, queue: bool) -> Verdict {
         200..=202 => match ClaimReply::read(answer) {
             Some(claim) if claim.state == "held" => {
                 let lease = claim.lease();
-                Verdict::Held(Grant { fences: claim.fences, lease, took: answer.took })
+                let body = answer.body.clone();
+                Verdict::Held(Grant { fences: claim.fences, lease, took: answer.took, body })
             }
             Some(claim) if claim.state == "waiting" || claim.state == "offered" => {
                 let pause = pause_before_repeat(answer, &claim, retry_after);

@@ -4,7 +4,9 @@ use std::thread;
 
 use crossbeam_channel::Sender;
 
-use super::{Failure, acquire::AcquireEvent, lease::LeaseEvent, release::ReleaseEnd};
+use super::{
+    Failure, acquire::AcquireEvent, lease::LeaseEvent, release::ReleaseEnd, watch::WatchEvent,
+};
 use crate::cli::exit;
 
 /// How many events may lie unread. The main thread always reads; a thread that finds the channel full
@@ -22,8 +24,12 @@ pub(super) enum Event {
     Lease(LeaseEvent),
     /// The child has ended and can be reaped.
     ChildEnded,
+    /// The process that `acquire --while-pid` watches has ended.
+    WatchedEnded,
     /// The release came to an end.
     Release(ReleaseEnd),
+    /// Something new to see.
+    Watch(WatchEvent),
 }
 
 /// A signal that this process got.

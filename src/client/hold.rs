@@ -5,6 +5,7 @@
 //! the terminal's keys reach it directly. Only the child itself is signalled, not what it started.
 
 use std::{
+    ffi::OsString,
     io::ErrorKind,
     process::{Child, Command},
     time::{Duration, Instant},
@@ -12,25 +13,41 @@ use std::{
 
 use super::{
     Failure,
-    event::{self, Event, Signal},
-    lease::{self, LeaseEvent, Loss},
-    options::OnLost,
+    event::{Event, Signal},
+    lease::{LeaseEvent, Loss},
     release::RELEASE_TIME_MAX,
     replies::Grant,
-    run::Session,
-    stop::{StopHandle, stop_pair},
+    session::Session,
     unix,
 };
-use crate::cli::exit;
+use crate::{cli::exit, model::EndReason};
 
-/// How long a child that was asked to end has before it is killed.
-const KILL_AFTER: Duration = Duration::from_secs(10);
 /// How long the main thread sleeps when it waits for nothing in particular.
 const IDLE: Duration = Duration::from_secs(3_600);
 
+/// What to do when the lease is lost while the command runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OnLost {
+    /// Say so; the command runs on.
+    Warn,
+    /// Stop the command: SIGTERM, and SIGKILL when that does not help.
+    Terminate,
+}
+
+/// What to do with the permits.
+#[derive(Debug)]
+pub(super) struct Job {
+    /// The command and its arguments; not empty.
+    pub(super) command: Vec<OsString>,
+    /// What to do when the lease is lost.
+    pub(super) on_lost: OnLost,
+    /// How long the command has to end, when it is stopped.
+    pub(super) kill_after: Duration,
+}
+
 /// What is known while the child runs.
-#[derive(Default)]
-struct Holding {
+struct Holding<'j> {
+    job: &'j Job,
     /// How the lease was lost, if it is.
     loss: Option<Loss>,
     /// When the child is killed that was asked to end.
@@ -44,8 +61,13 @@ impl Session<'_> {
     /// # Errors
     /// When the child could not be started, when its lease was lost and it was stopped for it, and when
     /// the system gives no more threads. The permits are given back, or the release was tried, also then.
-    pub(super) fn hold(&mut self, grant: &Grant, received: Instant) -> Result<u8, Failure> {
-        let mut holding = Holding::default();
+    pub(super) fn hold(
+        &mut self,
+        job: &Job,
+        grant: &Grant,
+        received: Instant,
+    ) -> Result<u8, Failure> {
+        let mut holding = Holding { job, loss: None, kill_at: None };
         let result = self.run_child(grant, received, &mut holding);
         if !holding.loss.as_ref().is_some_and(|loss| loss.ended) {
             self.release(RELEASE_TIME_MAX)?;
@@ -57,14 +79,14 @@ impl Session<'_> {
         &mut self,
         grant: &Grant,
         received: Instant,
-        holding: &mut Holding,
+        holding: &mut Holding<'_>,
     ) -> Result<u8, Failure> {
-        if let Some(signal) = self.signal_before_start() {
+        if let Some(signal) = self.signal_so_far() {
             return Ok(exit::by_signal(signal));
         }
         // The thread ends when this handle is dropped, at the end of this function.
         let _renewals = self.start_renewals(grant, received)?;
-        let mut child = self.start_child(grant)?;
+        let mut child = self.start_child(&holding.job.command, grant)?;
         if let Err(failure) = unix::watch_child(&child, &self.sender) {
             let _ = child.kill().and_then(|()| child.wait());
             return Err(failure);
@@ -78,8 +100,12 @@ impl Session<'_> {
             }
         };
         match &holding.loss {
-            Some(loss) if self.options.on_lost == OnLost::Terminate => {
-                let exit = if loss.revoked { exit::REVOKED } else { exit::LEASE_LOST };
+            Some(loss) if holding.job.on_lost == OnLost::Terminate => {
+                let exit = if loss.reason == Some(EndReason::Revoked) {
+                    exit::REVOKED
+                } else {
+                    exit::LEASE_LOST
+                };
                 let message = format!("the command was stopped: the lease is lost: {}", loss.why);
                 Err(Failure::new(exit, message))
             }
@@ -87,30 +113,8 @@ impl Session<'_> {
         }
     }
 
-    fn start_renewals(&self, grant: &Grant, received: Instant) -> Result<StopHandle, Failure> {
-        let (handle, stop) = stop_pair();
-        let (connection, id, grant) = (self.connection.clone(), self.id.clone(), grant.clone());
-        event::spawn("renew", &self.sender, move |events| {
-            lease::keep(&connection, &id, &grant, received, &stop, &events);
-        })?;
-        Ok(handle)
-    }
-
-    /// A signal that came between the grant and the start of the child: it need not be started.
-    fn signal_before_start(&mut self) -> Option<i32> {
-        while let Ok(event) = self.events.try_recv() {
-            if let Event::Signal(signal) = event
-                && !signal.user_defined
-            {
-                self.told_to_end = true;
-                return Some(signal.number);
-            }
-        }
-        None
-    }
-
-    fn start_child(&self, grant: &Grant) -> Result<Child, Failure> {
-        let [program, arguments @ ..] = self.options.command.as_slice() else {
+    fn start_child(&self, command: &[OsString], grant: &Grant) -> Result<Child, Failure> {
+        let [program, arguments @ ..] = command else {
             return Err(Failure::new(exit::USAGE, "no command to run"));
         };
         let fences = serde_json::to_string(&grant.fences).map_err(|error| {
@@ -133,7 +137,7 @@ impl Session<'_> {
     }
 
     /// Handles events until the child has ended.
-    fn attend_child(&mut self, child: &mut Child, holding: &mut Holding) {
+    fn attend_child(&mut self, child: &mut Child, holding: &mut Holding<'_>) {
         loop {
             let timeout =
                 holding.kill_at.map_or(IDLE, |at| at.saturating_duration_since(Instant::now()));
@@ -141,7 +145,7 @@ impl Session<'_> {
                 Some(Event::ChildEnded) => return,
                 Some(Event::Signal(signal)) => self.pass_on(signal, child),
                 Some(Event::Lease(event)) => self.handle_lease(event, child, holding),
-                Some(Event::Acquire(_) | Event::Release(_)) => {}
+                Some(_) => {}
                 None if holding.kill_at.is_some() => {
                     holding.kill_at = None;
                     self.reporter.warn("the command did not end; killing it");
@@ -167,12 +171,9 @@ impl Session<'_> {
         }
     }
 
-    fn handle_lease(&mut self, event: LeaseEvent, child: &Child, holding: &mut Holding) {
-        let terminate = self.options.on_lost == OnLost::Terminate;
+    fn handle_lease(&mut self, event: LeaseEvent, child: &Child, holding: &mut Holding<'_>) {
+        let terminate = holding.job.on_lost == OnLost::Terminate;
         match event {
-            LeaseEvent::Trouble(why) => {
-                self.reporter.warn(&format!("the lease could not be renewed: {why}; trying again"));
-            }
             LeaseEvent::Renewed if holding.loss.is_some() => {
                 self.reporter.note("the lease is alive after all");
                 // A child that was asked to end ends for it, also if it would not have had to.
@@ -180,7 +181,7 @@ impl Session<'_> {
                     holding.loss = None;
                 }
             }
-            LeaseEvent::Renewed => self.reporter.note("the lease is renewed again"),
+            LeaseEvent::Trouble(_) | LeaseEvent::Renewed => self.tell_renewals(&event),
             LeaseEvent::Lost(loss) => {
                 let next = if terminate { "stopping the command" } else { "the command runs on" };
                 self.reporter.warn(&format!(
@@ -188,7 +189,7 @@ impl Session<'_> {
                     loss.why
                 ));
                 if terminate && holding.loss.is_none() {
-                    holding.kill_at = Some(Instant::now() + KILL_AFTER);
+                    holding.kill_at = Some(Instant::now() + holding.job.kill_after);
                     if let Err(error) = unix::ask_to_end(child) {
                         self.reporter.warn(&format!("cannot stop the command: {error}"));
                     }

@@ -1,4 +1,4 @@
-//! The one place that talks HTTP: four calls of the service, each one request, no retry.
+//! The one place that talks HTTP: the calls of the service, each one request, no retry.
 //!
 //! A call ends in an [`Answer`], whatever its status, or in [`Unreachable`]. Every call is bounded in
 //! time and in the size of the answer. Redirects are not followed: a PUT that a proxy turned into a GET
@@ -18,7 +18,7 @@ use ureq::{
 };
 
 use super::service::ServiceAddress;
-use crate::model::ClaimId;
+use crate::model::{ClaimId, SemaphoreName, format_duration};
 
 /// How long a request may block on a waiting claim. The service's own cap is the same, and NGINX gives
 /// up after 60 s.
@@ -27,8 +27,11 @@ pub(super) const WAIT_MAX: Duration = Duration::from_secs(50);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a connection may take to be made.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest answer that is read.
-const ANSWER_BYTES_MAX: u64 = 1 << 20;
+/// Longest answer that is read: that of a page of claims with all the labels they may have is far below.
+const ANSWER_BYTES_MAX: u64 = 32 << 20;
+
+/// How the standard library says that a host's name has no address; there is no kind of error for it.
+const NAME_UNKNOWN: &str = "failed to lookup address information";
 
 /// What the service (or something before it) answered.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +42,8 @@ pub(super) struct Answer {
     pub(super) retry_after: Option<Duration>,
     /// `Location`, for redirects.
     pub(super) location: Option<String>,
+    /// `Date`, the service's clock.
+    pub(super) date: Option<String>,
     /// The body.
     pub(super) body: Vec<u8>,
     /// How long the answer took.
@@ -51,8 +56,23 @@ pub(super) struct Answer {
 pub(super) struct Unreachable {
     /// What went wrong, for people.
     pub(super) reason: String,
+    /// How far it got.
+    pub(super) stage: Stage,
     /// Whether the request may have reached the service all the same.
     pub(super) may_have_arrived: bool,
+}
+
+/// How far a request got that was not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The host's name has no address.
+    Name,
+    /// Nobody took the connection.
+    Connect,
+    /// There is a connection, and no trust.
+    Tls,
+    /// It was sent, at least in part.
+    Answer,
 }
 
 /// A way to the service.
@@ -96,12 +116,19 @@ impl Connection {
         self.call(&Method::PUT, &path, body, wait + ANSWER_TIMEOUT)
     }
 
-    /// `POST /api/v1/claims/{id}/renew`: prolongs the lease.
+    /// `POST /api/v1/claims/{id}/renew`: prolongs the lease, or replaces its length by `ttl`.
     ///
     /// # Errors
     /// When there is no answer within `timeout`.
-    pub(super) fn renew(&self, id: &ClaimId, timeout: Duration) -> Result<Answer, Unreachable> {
-        self.call(&Method::POST, &format!("/api/v1/claims/{id}/renew"), "", timeout)
+    pub(super) fn renew(
+        &self,
+        id: &ClaimId,
+        ttl: Option<Duration>,
+        timeout: Duration,
+    ) -> Result<Answer, Unreachable> {
+        let body = ttl.map(|ttl| serde_json::json!({ "ttl": format_duration(ttl) }).to_string());
+        let body = body.unwrap_or_default();
+        self.call(&Method::POST, &format!("/api/v1/claims/{id}/renew"), &body, timeout)
     }
 
     /// `DELETE /api/v1/claims/{id}`: gives the permits back, or leaves the queue.
@@ -110,6 +137,47 @@ impl Connection {
     /// When there is no answer within `timeout`.
     pub(super) fn release(&self, id: &ClaimId, timeout: Duration) -> Result<Answer, Unreachable> {
         self.call(&Method::DELETE, &format!("/api/v1/claims/{id}"), "", timeout)
+    }
+
+    /// `POST /api/v1/claims/{id}/revoke`: an admin ends the claim.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub(super) fn revoke(&self, id: &ClaimId, reason: &str) -> Result<Answer, Unreachable> {
+        let body = serde_json::json!({ "reason": reason }).to_string();
+        self.call(&Method::POST, &format!("/api/v1/claims/{id}/revoke"), &body, ANSWER_TIMEOUT)
+    }
+
+    /// `PATCH /api/v1/semaphores/{name}`: changes settings, by a JSON object of them. `force` ends claims
+    /// that stand in the way.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub(super) fn change(
+        &self,
+        name: &SemaphoreName,
+        settings: &str,
+        force: bool,
+    ) -> Result<Answer, Unreachable> {
+        let query = if force { "?force=true" } else { "" };
+        let path = format!("/api/v1/semaphores/{name}{query}");
+        self.call(&Method::PATCH, &path, settings, ANSWER_TIMEOUT)
+    }
+
+    /// `GET` of a path below the service's URL, which blocks for at most `wait`.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub(super) fn look(&self, path: &str, wait: Duration) -> Result<Answer, Unreachable> {
+        self.call(&Method::GET, path, "", wait + ANSWER_TIMEOUT)
+    }
+
+    /// `GET /api/v1/claims/{id}`.
+    ///
+    /// # Errors
+    /// When there is no answer within `timeout`.
+    pub(super) fn claim(&self, id: &ClaimId, timeout: Duration) -> Result<Answer, Unreachable> {
+        self.call(&Method::GET, &format!("/api/v1/claims/{id}"), "", timeout)
     }
 
     fn call(
@@ -128,8 +196,8 @@ impl Connection {
         if !body.is_empty() {
             request = request.header("Content-Type", "application/json");
         }
-        // To a DELETE ureq sends no body, not even an empty one.
-        let response = if method == Method::DELETE {
+        // With these ureq sends no body, not even an empty one.
+        let response = if method == Method::DELETE || method == Method::GET {
             self.send(request.body(()), timeout)
         } else {
             self.send(request.body(body), timeout)
@@ -151,32 +219,38 @@ impl Connection {
         let retry_after = text(response.headers(), "retry-after")
             .and_then(|text| text.trim().parse().ok())
             .map(Duration::from_secs);
-        let location = text(response.headers(), "location").map(str::to_owned);
+        let owned = |name| text(response.headers(), name).map(str::to_owned);
+        let (location, date) = (owned("location"), owned("date"));
         let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
         let body = body.map_err(|error| self.broken(&error))?;
-        Ok(Answer { status, retry_after, location, body, took: started.elapsed() })
+        Ok(Answer { status, retry_after, location, date, body, took: started.elapsed() })
     }
 
     fn broken(&self, error: &ureq::Error) -> Unreachable {
-        let may_have_arrived = match error {
+        let stage = match error {
             // Invalid data is a TLS handshake that failed, as for a certificate that nobody vouches for.
-            ureq::Error::Io(error) => {
-                !matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::InvalidData)
-            }
-            ureq::Error::HostNotFound
-            | ureq::Error::Rustls(_)
-            | ureq::Error::ConnectionFailed
-            | ureq::Error::Tls(_) => false,
-            ureq::Error::Timeout(timeout) => {
-                !matches!(timeout, Timeout::Resolve | Timeout::Connect)
-            }
-            _ => true,
+            ureq::Error::Io(error) => match error.kind() {
+                ErrorKind::ConnectionRefused => Stage::Connect,
+                ErrorKind::InvalidData => Stage::Tls,
+                _ if error.to_string().starts_with(NAME_UNKNOWN) => Stage::Name,
+                _ => Stage::Answer,
+            },
+            ureq::Error::HostNotFound | ureq::Error::Timeout(Timeout::Resolve) => Stage::Name,
+            ureq::Error::Rustls(_) | ureq::Error::Tls(_) => Stage::Tls,
+            ureq::Error::ConnectionFailed
+            | ureq::Error::ConnectProxyFailed(_)
+            | ureq::Error::Timeout(Timeout::Connect) => Stage::Connect,
+            _ => Stage::Answer,
         };
         let reason = match error {
             ureq::Error::Io(error) => error.to_string(),
             other => other.to_string(),
         };
-        Unreachable { reason: format!("{}: {reason}", self.address.base()), may_have_arrived }
+        Unreachable {
+            reason: format!("{}: {reason}", self.address.base()),
+            stage,
+            may_have_arrived: stage == Stage::Answer,
+        }
     }
 }
 

@@ -26,6 +26,8 @@ use crate::model::{ClaimId, EndReason, format_duration};
 const RENEW_TIMEOUT_MAX: Duration = Duration::from_secs(10);
 /// Shortest that it is given.
 const RENEW_TIMEOUT_MIN: Duration = Duration::from_secs(1);
+/// How long the question may take why a claim was revoked.
+const REASON_TIMEOUT: Duration = Duration::from_secs(2);
 /// An acquire that took no longer than this did not block, so its lease counts from when it was sent.
 const ACQUIRE_PROMPT_MAX: Duration = Duration::from_secs(1);
 
@@ -45,8 +47,8 @@ pub(super) enum LeaseEvent {
 pub(super) struct Loss {
     /// What happened, in words.
     pub(super) why: String,
-    /// Whether an admin revoked the claim.
-    pub(super) revoked: bool,
+    /// Why the claim ended, where the service says that it has.
+    pub(super) reason: Option<EndReason>,
     /// Whether the service said that the claim is over, so that there is nothing to release.
     pub(super) ended: bool,
 }
@@ -94,7 +96,8 @@ pub(super) fn keep(
                 backoff.reset();
                 next = sent + lease.renew_after;
             }
-            Verdict::Lost(loss) => {
+            Verdict::Lost(mut loss) => {
+                loss.why.push_str(&reason_of_revocation(connection, id, loss.reason));
                 report(LeaseEvent::Lost(loss));
                 return;
             }
@@ -107,7 +110,7 @@ pub(super) fn keep(
                     lost = true;
                     let ttl = format_duration(lease.ttl);
                     let why = format!("it could not be renewed within its {ttl}: {why}");
-                    report(LeaseEvent::Lost(Loss { why, revoked: false, ended: false }));
+                    report(LeaseEvent::Lost(Loss { why, reason: None, ended: false }));
                 }
                 next = next_try(&mut backoff, since + lease.ttl, lost);
             }
@@ -122,8 +125,22 @@ fn next_try(backoff: &mut Backoff, deadline: Instant, lost: bool) -> Instant {
     if lost { next } else { next.min(deadline) }
 }
 
+/// What an admin said who revoked the claim, as the rest of a sentence: the refusal itself does not tell.
+pub(super) fn reason_of_revocation(
+    connection: &Connection,
+    id: &ClaimId,
+    reason: Option<EndReason>,
+) -> String {
+    if reason != Some(EndReason::Revoked) {
+        return String::new();
+    }
+    let answer = connection.claim(id, REASON_TIMEOUT).ok();
+    let note = answer.and_then(|answer| ClaimReply::read(&answer)).and_then(|claim| claim.note);
+    note.map(|note| format!(": {note}")).unwrap_or_default()
+}
+
 fn renew_once(connection: &Connection, id: &ClaimId, timeout: Duration) -> Verdict {
-    match connection.renew(id, timeout) {
+    match connection.renew(id, None, timeout) {
         Ok(answer) => read_answer(&answer),
         Err(unreachable) => Verdict::Failed(unreachable.reason),
     }
@@ -135,13 +152,13 @@ fn read_answer(answer: &Answer) -> Verdict {
         (200..=299, Some(claim)) if claim.state == "held" => Verdict::Renewed(claim.lease()),
         (410, _) => Verdict::Lost(Loss {
             why: problem.describe_end(),
-            revoked: problem.end_reason() == Some(EndReason::Revoked),
+            reason: problem.end_reason(),
             ended: true,
         }),
         // Without a code it is not the service that says so, but something before it.
         (404, _) if !problem.code.is_empty() => Verdict::Lost(Loss {
             why: format!("the service does not know the claim: {}", problem.describe(answer)),
-            revoked: false,
+            reason: None,
             ended: false,
         }),
         _ => Verdict::Failed(problem.describe(answer)),
@@ -161,14 +178,11 @@ mod tests {
         let held = r#"{"state":"held","ttl_seconds":30,"renew_after_seconds":10}"#;
         let lease = Lease { ttl: Duration::from_secs(30), renew_after: Duration::from_secs(10) };
         assert_eq!(check(200, held), Verdict::Renewed(lease));
-        let Verdict::Lost(loss) = check(410, r#"{"reason":"revoked","note":"for the demo"}"#)
-        else {
-            panic!()
-        };
-        assert!(loss.revoked && loss.ended);
-        assert_eq!(loss.why, "an admin revoked it: for the demo");
+        let Verdict::Lost(loss) = check(410, r#"{"reason":"revoked"}"#) else { panic!() };
+        assert!(loss.reason == Some(EndReason::Revoked) && loss.ended);
+        assert_eq!(loss.why, "an admin revoked it");
         let Verdict::Lost(loss) = check(404, r#"{"code":"unknown-claim"}"#) else { panic!() };
-        assert!(!loss.revoked && !loss.ended);
+        assert!(loss.reason.is_none() && !loss.ended);
         for (status, body) in
             [(503, ""), (401, ""), (404, ""), (200, "<html>"), (202, r#"{"state":"waiting"}"#)]
         {

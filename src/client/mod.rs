@@ -12,43 +12,42 @@
 //! events. Each other thread does one blocking thing and reports it: the signals, the
 //! acquire, the renewals, the child's end, the release. None of them ever keeps the main thread waiting.
 //!
-//! Only the module `unix` is for Unix alone. No module writes to standard output, which belongs to
-//! the command, except for help and version.
+//! Only the module `unix` is for Unix alone. Standard output has what was asked for and nothing else; in
+//! `run` it belongs to the command. `commands` lists the subcommands; `session` is what `run` and
+//! `acquire` have in common, `ask` what the others do.
 
 mod acquire;
 mod args;
+mod ask;
 mod backoff;
+mod claim_list;
+mod commands;
+mod environment;
 mod event;
 mod hold;
 mod http;
 mod lease;
+mod moment;
 mod options;
 mod outage;
+mod output;
 mod progress;
 mod release;
 mod replies;
 mod request;
-mod run;
 mod service;
+mod session;
 mod stop;
+mod table;
+mod terminal;
 mod unix;
+mod view;
 mod wait;
+mod watch;
 
-use std::{ffi::OsString, io::Write};
+use std::ffi::OsString;
 
-use self::{
-    args::HELP,
-    options::{Environment, RunOptions},
-};
-use crate::{
-    cli::{Invocation, UsageError, exit},
-    model::nearest,
-};
-
-/// What the client is called in messages.
-const PROGRAM: &str = "semaphorectl";
-/// The subcommands.
-const COMMANDS: [&str; 2] = ["run", "help"];
+use crate::cli::{UsageError, exit};
 
 /// Why the client ends without having done what it was asked to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -64,6 +63,11 @@ impl Failure {
     pub(crate) fn new(exit: u8, message: impl Into<String>) -> Failure {
         Failure { exit, message: message.into() }
     }
+
+    /// A wrong command line.
+    pub(crate) fn usage(message: impl Into<String>) -> Failure {
+        Failure::new(exit::USAGE, message)
+    }
 }
 
 impl From<UsageError> for Failure {
@@ -77,59 +81,11 @@ impl From<UsageError> for Failure {
 /// Messages go to standard error; a help text that was asked for goes to standard output.
 #[must_use]
 pub fn main(arguments: &[OsString]) -> u8 {
-    match dispatch(arguments) {
+    match commands::dispatch(arguments) {
         Ok(code) => code,
         Err(failure) => {
             progress::write_failure(&failure);
             failure.exit
         }
     }
-}
-
-fn dispatch(arguments: &[OsString]) -> Result<u8, Failure> {
-    let usage = |message: String| UsageError { message, program: PROGRAM.to_owned() };
-    let Some((command, rest)) = arguments.split_first() else {
-        return Err(usage(
-            "no command; the commonest is `semaphorectl run NAME -- command`".into(),
-        )
-        .into());
-    };
-    match command.to_str() {
-        Some("run") => run_command(rest),
-        Some("help") => match rest.first().and_then(|topic| topic.to_str()) {
-            Some("run") => run_command(&["--help".into()]),
-            _ => Ok(write_out(HELP)),
-        },
-        Some("-h" | "--help") => Ok(write_out(HELP)),
-        Some("-V" | "--version") => Ok(write_version()),
-        _ => {
-            let given = command.to_string_lossy();
-            let kind = if given.starts_with('-') { "option" } else { "command" };
-            let near = nearest(&given, COMMANDS.into_iter().chain(["--help", "--version"]));
-            let hint = near.map(|near| format!(". Did you mean {near}?")).unwrap_or_default();
-            Err(usage(format!("there is no {kind} {given}{hint}")).into())
-        }
-    }
-}
-
-fn run_command(arguments: &[OsString]) -> Result<u8, Failure> {
-    match args::parse_run(arguments)? {
-        Invocation::Help(text) => Ok(write_out(&text)),
-        Invocation::Version => Ok(write_version()),
-        Invocation::Do { options, rest } => {
-            let environment = Environment::of_process();
-            let options = RunOptions::new(&options, rest, &environment)?;
-            run::run(&options)
-        }
-    }
-}
-
-fn write_version() -> u8 {
-    write_out(concat!("semaphorectl ", env!("CARGO_PKG_VERSION"), "\n"))
-}
-
-/// Writes to standard output. That nobody reads it is not this program's failure.
-fn write_out(text: &str) -> u8 {
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    exit::OK
 }

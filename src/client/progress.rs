@@ -1,18 +1,18 @@
 //! What the client says while it works: to standard error, each line with its name before it.
 //!
 //! On a terminal the wait is one line that is rewritten; elsewhere, as in a CI log, it is a line at the
-//! start, one a minute, and one when the position has changed to something worth a line. Colour is for
-//! terminals, for the word "warning" alone, and not where `NO_COLOR` is set (<https://no-color.org>).
+//! start, one a minute, and one when the position has changed to something worth a line.
 //!
 //! Only the main thread writes. That a line cannot be written is nobody's failure: the command matters
 //! more than what is said about it.
 
-use std::{
-    io::{IsTerminal, Write},
-    time::Duration,
-};
+use std::{io::Write, time::Duration};
 
-use super::Failure;
+use super::{
+    Failure,
+    service::ServiceAddress,
+    terminal::{Terminal, Tone},
+};
 
 /// How often the wait is reported where there is no terminal.
 const REPORT_EVERY: Duration = Duration::from_secs(60);
@@ -20,35 +20,24 @@ const REPORT_EVERY: Duration = Duration::from_secs(60);
 const FIRST_REPORT_AFTER: Duration = Duration::from_secs(5);
 /// Positions up to this one are each worth a line.
 const NOTABLE_POSITION_MAX: u64 = 3;
-/// Longest rewritten line: a longer one would wrap, and the next would not cover it.
-const STATUS_CHARS_MAX: usize = 79;
 
 /// The terminal or log.
 #[derive(Debug)]
 pub(super) struct Reporter {
     quiet: bool,
-    terminal: bool,
-    colour: bool,
+    terminal: Terminal,
     status_shown: bool,
 }
 
 impl Reporter {
     /// A reporter to standard error; a quiet one gives warnings only.
     pub(super) fn new(quiet: bool) -> Reporter {
-        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-        let dumb = set("TERM").is_none_or(|term| term == "dumb");
-        let terminal = std::io::stderr().is_terminal() && !dumb;
-        Reporter {
-            quiet,
-            terminal,
-            colour: terminal && set("NO_COLOR").is_none(),
-            status_shown: false,
-        }
+        Reporter { quiet, terminal: Terminal::of_errors(), status_shown: false }
     }
 
     /// Whether a status line can be rewritten.
     pub(super) fn is_terminal(&self) -> bool {
-        self.terminal
+        self.terminal.size.is_some()
     }
 
     /// Something to know.
@@ -60,16 +49,24 @@ impl Reporter {
 
     /// Something to do something about, or that explains what happens next.
     pub(super) fn warn(&mut self, text: &str) {
-        let word = if self.colour { "\x1b[33mwarning:\x1b[0m" } else { "warning:" };
+        let word = self.terminal.paint("warning:", Tone::Warn);
         self.line(&format!("{word} {text}"));
+    }
+
+    /// Warns where the token would cross a network where others can read it.
+    pub(super) fn warn_of_exposed_token(&mut self, address: &ServiceAddress) {
+        if address.exposes_token() {
+            let base = address.base();
+            self.warn(&format!("the token goes to {base} unencrypted; use https"));
+        }
     }
 
     /// Rewrites the status line.
     pub(super) fn status(&mut self, text: &str) {
-        if self.quiet || !self.terminal {
-            return;
-        }
-        let line: String = format!("semaphorectl: {text}").chars().take(STATUS_CHARS_MAX).collect();
+        let Some(width) = self.terminal.width().filter(|_| !self.quiet) else { return };
+        // A longer line would wrap, and the next would not cover it.
+        let letters = width.saturating_sub(1);
+        let line: String = format!("semaphorectl: {text}").chars().take(letters).collect();
         write_raw(&format!("\r{line}\x1b[K"));
         self.status_shown = true;
     }

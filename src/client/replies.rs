@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
 
-use super::{Failure, http::Answer};
+use super::{Failure, ask::SEE_DOCTOR, http::Answer};
 use crate::{cli::exit, model::EndReason};
 
 /// A claim, in the states that an acquire or a renew may find it in.
@@ -16,6 +16,10 @@ use crate::{cli::exit, model::EndReason};
 pub(super) struct ClaimReply {
     /// `waiting`, `offered`, `held` or `ended`.
     pub(super) state: String,
+    /// Why it ended.
+    pub(super) reason: Option<String>,
+    /// What the admin said who ended it.
+    pub(super) note: Option<String>,
     /// Place in the queue, from 1.
     pub(super) position: Option<u64>,
     /// How long it stays in the queue without a request.
@@ -37,6 +41,8 @@ pub(super) struct Grant {
     pub(super) lease: Lease,
     /// How long the request took that got it.
     pub(super) took: Duration,
+    /// The claim as the service showed it.
+    pub(super) body: Vec<u8>,
 }
 
 /// How long a lease lives and when to renew it.
@@ -83,6 +89,15 @@ fn seconds(number: Option<f64>) -> Option<Duration> {
     Duration::try_from_secs_f64(number?).ok().filter(|duration| !duration.is_zero())
 }
 
+/// An answer that went well and cannot be read.
+pub(super) fn unreadable(answer: &Answer) -> Failure {
+    let message = format!(
+        "the answer makes no sense (HTTP {}); is the URL that of a semaphored?\n{SEE_DOCTOR}",
+        answer.status
+    );
+    Failure::new(exit::INTERNAL, message)
+}
+
 /// An error, as RFC 9457 has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
@@ -95,8 +110,6 @@ pub(super) struct Problem {
     title: String,
     /// Why a claim ended.
     pub(super) reason: String,
-    /// What the admin said who ended it.
-    note: String,
 }
 
 impl Problem {
@@ -105,17 +118,48 @@ impl Problem {
         serde_json::from_slice(&answer.body).unwrap_or_default()
     }
 
+    /// What a refusal means for a command that is over with it.
+    pub(super) fn failure(&self, answer: &Answer) -> Failure {
+        let (exit, what) = match (answer.status, self.end_reason()) {
+            (401 | 403, _) => (exit::NOT_ALLOWED, "not allowed: "),
+            (410, Some(EndReason::Revoked)) => (exit::REVOKED, ""),
+            (410, Some(EndReason::Expired)) => (exit::LEASE_LOST, ""),
+            (410, _) => (exit::REFUSED, ""),
+            _ => (exit::REFUSED, "refused: "),
+        };
+        Failure::new(exit, format!("{what}{}", self.describe(answer)))
+    }
+
+    /// The detail, with what the client calls the way out of it.
+    fn detail(&self) -> String {
+        let (of_http, of_client) = match self.code.as_str() {
+            "unknown-semaphore" => ("; GET ", "; `semaphorectl status` lists them"),
+            "would-end-claims" => ("; add ?force", "; add --force to end them as unsatisfiable"),
+            "no-permit" | "draining" => ("; leave out \"queue\"", "; leave out --no-queue to wait"),
+            _ => return self.detail.clone(),
+        };
+        match self.detail.split_once(of_http) {
+            // A question is a better way out.
+            Some((what, _)) if what.ends_with('?') => what.to_owned(),
+            Some((what, _)) => format!("{what}{of_client}"),
+            None => self.detail.clone(),
+        }
+    }
+
     /// One line: the detail, the code and the status, as far as they are known.
     pub(super) fn describe(&self, answer: &Answer) -> String {
         let said = match (self.detail.is_empty(), self.title.is_empty()) {
-            (false, _) => self.detail.as_str(),
-            (true, false) => self.title.as_str(),
-            (true, true) => "the answer does not say why",
+            (false, _) => self.detail(),
+            (true, false) => self.title.clone(),
+            (true, true) => "the answer does not say why".to_owned(),
         };
         let status = answer.status;
         match (&answer.location, self.code.is_empty()) {
             (Some(location), _) if (300..400).contains(&status) => {
                 format!("it redirects to {location}; is the URL right? (HTTP {status})")
+            }
+            (_, true) if status == 404 => {
+                format!("there is no semaphored at this URL; is it right? (HTTP {status})")
             }
             (_, true) => format!("{said} (HTTP {status})"),
             (_, false) => format!("{said} ({}, HTTP {status})", self.code),
@@ -129,7 +173,7 @@ impl Problem {
 
     /// Why the claim ended, in words.
     pub(super) fn describe_end(&self) -> String {
-        let words = match self.end_reason() {
+        match self.end_reason() {
             Some(EndReason::Released) => "it was released",
             Some(EndReason::Cancelled) => "it was cancelled",
             Some(EndReason::Expired) => "its lease expired",
@@ -139,8 +183,8 @@ impl Problem {
             Some(EndReason::Revoked) => "an admin revoked it",
             Some(EndReason::CallbackFailed) | None if self.reason.is_empty() => "it ended",
             Some(EndReason::CallbackFailed) | None => self.reason.as_str(),
-        };
-        if self.note.is_empty() { words.to_owned() } else { format!("{words}: {}", self.note) }
+        }
+        .to_owned()
     }
 
     /// What the end of a claim that waits means for `run`.
@@ -198,8 +242,15 @@ mod tests {
         let full = answer(404, r#"{"code":"unknown-semaphore","detail":"no semaphore x"}"#);
         let told = Problem::read(&full).describe(&full);
         assert_eq!(told, "no semaphore x (unknown-semaphore, HTTP 404)");
-        let bare = answer(404, "<html>");
-        assert_eq!(Problem::read(&bare).describe(&bare), "the answer does not say why (HTTP 404)");
+        let bare = answer(405, "<html>");
+        assert_eq!(Problem::read(&bare).describe(&bare), "the answer does not say why (HTTP 405)");
+        let elsewhere = answer(404, "<html>");
+        assert!(
+            Problem::read(&elsewhere).describe(&elsewhere).contains("no semaphored at this URL")
+        );
+        let detail = r#"{"code":"would-end-claims","detail":"it would end 2; add ?force=true to"}"#;
+        let told = Problem::read(&answer(409, detail)).describe(&answer(409, detail));
+        assert!(told.starts_with("it would end 2; add --force to end them"), "{told}");
         let moved = Answer { location: Some("https://h/".into()), ..answer(308, "") };
         assert!(Problem::read(&moved).describe(&moved).contains("redirects to https://h/"));
     }
@@ -212,10 +263,10 @@ mod tests {
             ("unsatisfiable", exit::REFUSED),
             ("something_new", exit::INTERNAL),
         ] {
-            let ended = answer(410, &format!(r#"{{"reason":"{reason}","note":"because"}}"#));
+            let ended = answer(410, &format!(r#"{{"reason":"{reason}"}}"#));
             let failure = Problem::read(&ended).end_failure();
             assert_eq!(failure.exit, exit, "{reason}");
-            assert!(failure.message.ends_with(": because"), "{}", failure.message);
+            assert!(failure.message.starts_with("no permit: "), "{}", failure.message);
         }
     }
 }

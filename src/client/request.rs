@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Failure, options::RunOptions};
+use super::{Failure, options::ClaimOptions};
 use crate::{
     cli::exit,
     model::{Holder, Priority, format_duration},
 };
 
 /// The body of the PUT: what was asked for and nothing else, so that defaults stay the service's.
-pub(super) fn body(options: &RunOptions) -> Result<String, Failure> {
+pub(super) fn body(options: &ClaimOptions) -> Result<String, Failure> {
     #[derive(Serialize)]
     struct Body<'a> {
         permits: BTreeMap<&'a str, u32>,

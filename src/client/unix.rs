@@ -1,15 +1,24 @@
-//! The only module that is for Unix alone: signals, and how a process ends.
+//! The only module that is for Unix alone: signals, how a process ends, how large a terminal is.
 
 use std::{
     io,
     os::unix::process::ExitStatusExt,
     process::{Child, ExitStatus},
+    time::Duration,
 };
 
 use crossbeam_channel::Sender;
-use rustix::process::{Pid, Signal as Number, WaitId, WaitIdOptions, kill_process, waitid};
+#[cfg(target_os = "linux")]
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::{
+    fd::AsFd,
+    process::{
+        Pid, Signal as Number, WaitId, WaitIdOptions, kill_process, test_kill_process, waitid,
+    },
+    termios::tcgetwinsize,
+};
 use signal_hook::{
-    consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2},
+    consts::{SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2},
     iterator::{SignalsInfo, exfiltrator::WithOrigin},
     low_level::{
         siginfo::{Cause, Origin},
@@ -113,6 +122,76 @@ pub(super) fn exit_code(status: ExitStatus) -> u8 {
         (None, Some(signal)) => exit::by_signal(signal),
         (None, None) => exit::INTERNAL,
     }
+}
+
+/// What a shell reports for a program that wrote where nobody reads any more.
+pub(super) fn exit_code_of_broken_pipe() -> u8 {
+    exit::by_signal(SIGPIPE)
+}
+
+/// A process that is not this one's child.
+pub(super) enum Other {
+    /// As a descriptor that becomes readable when it has ended (pidfd_open(2)).
+    #[cfg(target_os = "linux")]
+    Descriptor(rustix::fd::OwnedFd),
+    /// Where there is no such descriptor: to be looked for again and again.
+    Id(Pid),
+}
+
+/// How often a process is looked for that has no descriptor.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Finds a process that is to be watched. With a descriptor it cannot be mistaken for a later one of the
+/// same id.
+///
+/// # Errors
+/// When there is none of this id.
+pub(super) fn find_process(id: i32) -> io::Result<Other> {
+    let Some(id) = Pid::from_raw(id).filter(|_| id > 0) else {
+        return Err(io::ErrorKind::NotFound.into());
+    };
+    if !is_there(id) {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    #[cfg(target_os = "linux")]
+    if let Ok(descriptor) = rustix::process::pidfd_open(id, rustix::process::PidfdFlags::empty()) {
+        return Ok(Other::Descriptor(descriptor));
+    }
+    Ok(Other::Id(id))
+}
+
+/// Reports when the process has ended.
+///
+/// # Errors
+/// When the system gives no more threads.
+pub(super) fn watch_process(process: Other, events: &Sender<Event>) -> Result<(), Failure> {
+    event::spawn("watched", events, move |events| {
+        match process {
+            #[cfg(target_os = "linux")]
+            Other::Descriptor(descriptor) => {
+                let mut polled = [PollFd::new(&descriptor, PollFlags::IN)];
+                while matches!(poll(&mut polled, None), Err(rustix::io::Errno::INTR)) {}
+            }
+            Other::Id(id) => {
+                while is_there(id) {
+                    std::thread::sleep(LOOK_EVERY);
+                }
+            }
+        }
+        let _ = events.send(Event::WatchedEnded);
+    })
+}
+
+/// Whether there is such a process; also if it belongs to somebody else.
+fn is_there(id: Pid) -> bool {
+    test_kill_process(id) != Err(rustix::io::Errno::SRCH)
+}
+
+/// Columns and rows of a terminal, if it says.
+pub(super) fn window_size(terminal: impl AsFd) -> Option<(usize, usize)> {
+    let size = tcgetwinsize(terminal).ok()?;
+    let (columns, rows) = (usize::from(size.ws_col), usize::from(size.ws_row));
+    (columns > 0 && rows > 0).then_some((columns, rows))
 }
 
 /// The name of this machine.

@@ -13,7 +13,7 @@ use super::{
     progress::{WaitLog, human},
     replies::Grant,
     request,
-    run::{Session, describe},
+    session::{Session, describe},
     stop::stop_pair,
 };
 
@@ -41,11 +41,17 @@ pub(super) enum WaitEnd {
         /// Whether the service may have the claim, which is then to be released.
         may_exist: bool,
     },
-    /// A signal came. The claim is to be released; a PUT may be under way.
-    Cancelled {
-        /// Its number.
-        signal: i32,
-    },
+    /// It was cancelled. The claim is to be released; a PUT may be under way.
+    Cancelled(Cancel),
+}
+
+/// Why a wait was cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cancel {
+    /// By a signal, with this number.
+    Signal(i32),
+    /// The process that was to be outlived has ended.
+    WatchedEnded,
 }
 
 /// What is known of the wait, for the lines about it.
@@ -66,10 +72,11 @@ impl Session<'_> {
         let acquire = Acquire {
             connection: self.connection.clone(),
             id: self.id.clone(),
-            body: request::body(self.options)?,
-            queue: self.options.queue,
-            wait_timeout: self.options.wait_timeout,
-            unreachable_timeout: self.options.unreachable_timeout,
+            body: request::body(self.claim)?,
+            id_chosen: self.claim.id.is_some(),
+            queue: self.claim.queue,
+            wait_timeout: self.claim.wait_timeout,
+            unreachable_timeout: self.claim.service.unreachable_timeout,
             wait: if self.reporter.is_terminal() { WAIT_ON_TERMINAL } else { WAIT_MAX },
             arrival: Arc::clone(&self.arrival),
         };
@@ -81,14 +88,15 @@ impl Session<'_> {
             position: None,
             trouble: None,
             log: WaitLog::default(),
-            what: describe(&self.options.permits),
+            what: describe(&self.claim.permits),
         };
         loop {
             match self.next_event(TICK) {
                 Some(Event::Signal(signal)) if !signal.user_defined => {
                     self.told_to_end = true;
-                    return Ok(WaitEnd::Cancelled { signal: signal.number });
+                    return Ok(WaitEnd::Cancelled(Cancel::Signal(signal.number)));
                 }
+                Some(Event::WatchedEnded) => return Ok(WaitEnd::Cancelled(Cancel::WatchedEnded)),
                 Some(Event::Acquire(AcquireEvent::Done(end))) => {
                     self.last_put = (&end).into();
                     return Ok(self.end_of_wait(end, &waiting));

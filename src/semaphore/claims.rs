@@ -69,7 +69,8 @@ impl Service {
         wait: Option<Duration>,
         peer: Option<Arc<Peer>>,
     ) -> Attempt {
-        let is_new = |state: &State| state.core.claim(&id).is_none();
+        let is_new =
+            |state: &State| state.core.claim(&id).is_none() && state.core.ended(&id).is_none();
         if self.shared.is_storage_low() && is_new(&self.shared.state.lock()) {
             return Attempt::Done(Err(Refusal::StorageLow));
         }

@@ -4,7 +4,8 @@
 //! the lock under which the core made them. The writer takes all there is and makes it durable in one
 //! transaction; there is no artificial delay, the sync itself gathers the next batch. What waits for a
 //! revision ([`Commits::after`]) is run by the writer as soon as that revision is safe, and so must be
-//! short. When nothing waits to be written, the writer folds the journal and prunes the history.
+//! short. When nothing waits to be written, the writer folds the journal and prunes the history. A service
+//! that is never idle gets both too, one step after a batch: else a busy one would keep its history for ever.
 //!
 //! An error of the storage is final: nothing that rests on the batch is ever run, and the `fatal`
 //! callback of the service is called, which ends the process.
@@ -112,6 +113,7 @@ impl Writer {
                 if self.journal_changes > FOLD_CHANGES_MAX {
                     self.fold_step(shared)?;
                 }
+                self.prune_step(shared)?;
             } else if closed {
                 return Ok(());
             } else {
@@ -126,8 +128,13 @@ impl Writer {
             self.fold_step(shared)?;
             return Ok(Duration::ZERO);
         }
+        Ok(if self.prune_step(shared)? { Duration::ZERO } else { PRUNE_EVERY })
+    }
+
+    /// One step of pruning, if it is time; tells whether it was.
+    fn prune_step(&mut self, shared: &Shared) -> Result<bool, storage::Error> {
         if self.pruned_at.is_some_and(|at| at.elapsed() < PRUNE_EVERY) {
-            return Ok(PRUNE_EVERY);
+            return Ok(false);
         }
         let now = shared.clock.now().wall;
         let kept_ms = i64::try_from(self.history_kept.as_millis()).unwrap_or(i64::MAX);
@@ -135,7 +142,7 @@ impl Writer {
         if self.storage.prune(before, PRUNE_ROWS_MAX)? < PRUNE_ROWS_MAX {
             self.pruned_at = Some(Instant::now());
         }
-        Ok(Duration::ZERO)
+        Ok(true)
     }
 
     fn fold_step(&mut self, shared: &Shared) -> Result<(), storage::Error> {

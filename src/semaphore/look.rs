@@ -178,7 +178,7 @@ impl Service {
 
     /// Blocks until a semaphore (any, without a name) has changed after `since`, or `wait` is over, or `peer`
     /// is gone. Changes are told at most every half second, so that who looks again and again sees a steady
-    /// picture.
+    /// picture. For a semaphore that does not exist there is nothing to wait for.
     pub fn watch_semaphores(
         &self,
         name: Option<&SemaphoreName>,
@@ -199,12 +199,10 @@ impl Service {
             let news = {
                 let state = self.shared.state.lock();
                 let told = state.pulse.revision;
-                let changed = match name {
-                    Some(name) => state.core.semaphore(name).is_none_or(|s| s.revision > since),
-                    None => state.core.semaphores().any(|s| s.revision > since),
-                };
+                let gone = name.is_some_and(|name| !state.core.has_semaphore(name));
                 // What was not told yet waits for the next pulse.
-                state.is_stopping() || (changed && since < told)
+                let news = since < told && state.core.is_semaphore_touched(name, since);
+                state.is_stopping() || gone || news
             };
             let gone = peer.is_some_and(|peer| peer.has_hung_up());
             if news || gone || !self.shared.pulse.wait(pulses, deadline) {

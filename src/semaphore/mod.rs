@@ -6,9 +6,11 @@
 //! # Threads and locks
 //!
 //! One mutex guards the state: the core, the batch of changes that are not written yet, and the gates that
-//! blocked requests sleep on. It is held for microseconds: no IO, no sleeping, no serialization under it.
-//! Lock order: state, then a gate's or a peer's own lock; the lock of what waits for a commit is never taken together
-//! with either. Two threads belong to the service, the commit writer (`commit`) and the ticker
+//! blocked requests sleep on. No IO, no sleeping, no serialization under it, but for a question to the kernel
+//! ([`Peer`]): it is held for microseconds, longer for a page of a listing, and where an admin drains, opens or
+//! removes a semaphore with a long queue.
+//! Lock order: state, then a gate's or a peer's own lock; the lock of what waits for a commit is never taken
+//! together with either. Two threads belong to the service, the commit writer (`commit`) and the ticker
 //! (`ticker`); everything else runs on the caller's thread. Only [`BlockedClaim::wait`] and the
 //! watching calls block.
 //!

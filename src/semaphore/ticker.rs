@@ -39,7 +39,9 @@ fn tick(shared: &Shared, state: &mut MutexGuard<'_, State>) {
     let tick = shared.clock.tick();
     if tick.after_gap {
         if state.core.next_deadline(tick.now).is_some() {
-            log::warn!("the process did not run for some seconds; leases count one of them");
+            MutexGuard::unlocked(state, || {
+                log::warn!("the process did not run for some seconds; leases count one of them");
+            });
         }
         return;
     }

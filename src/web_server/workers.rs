@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     api,
-    http_interface::{BlockedCall, Error, Framing, Handled, Head, Interface, Refusal, Request},
+    http_interface::{BlockedCall, Framing, Handled, Head, Interface, Refusal, Request},
 };
 
 /// What all threads of the server share.
@@ -157,14 +157,7 @@ impl Shared {
             Err(error) => {
                 let response = self.interface.refuse_body(&head, &error);
                 let discard_bytes_max = self.config.discard_bytes_max;
-                if framing == Framing::Chunked && error == Error::UnreadableBody {
-                    // The chunks ended early or are broken, which tiny_http tells alike: there is no rest
-                    // to read. What follows on a connection with broken chunks is taken for a request;
-                    // NGINX refuses such bodies and sends none on.
-                    exchange.respond(response);
-                } else {
-                    exchange.refuse_unread(response, Some(framing), discard_bytes_max);
-                }
+                exchange.refuse_unread(response, Some(framing), discard_bytes_max);
                 return;
             }
         };

@@ -1,76 +1,30 @@
 //! `semaphorectl run`, the real binary, against a service that each test scripts.
 
 use std::{
-    io::{BufRead, BufReader},
-    net::{SocketAddr, TcpListener},
-    process::{Child, Command, Output, Stdio},
+    io::BufReader,
+    net::TcpListener,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
-use socket2::{Domain, Socket, Type};
+use rustix::process::Signal;
 
-use crate::fake_service::{DEADLINE, FakeService, Reply};
-
-/// A `semaphorectl` with nothing of this process's environment that matters to it.
-fn semaphorectl(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_semaphorectl"));
-    for name in [
-        "SEMAPHORE_URL",
-        "SEMAPHORE_TOKEN",
-        "SEMAPHORE_CLAIM_ID",
-        "CI_JOB_URL",
-        "BUILD_URL",
-        "GITHUB_RUN_ID",
-    ] {
-        command.env_remove(name);
-    }
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
+use crate::{
+    client::{
+        READY_THEN_WAIT, await_line, await_ready, check, closed_port, finish, semaphorectl, send,
+        start, text,
+    },
+    fake_service::{FakeService, Reply},
+};
 
 /// `semaphorectl run` with these options, to this service.
 fn run(service: &FakeService, options: &[&str], child: &[&str]) -> Command {
     let mut command = semaphorectl(&["run"]);
     command.env("SEMAPHORE_URL", service.url()).args(options).arg("--").args(child);
     command
-}
-
-fn start(command: &mut Command) -> Child {
-    command.spawn().unwrap()
-}
-
-fn send(child: &Child, signal: Signal) {
-    kill_process(Pid::from_child(child), signal).unwrap();
-}
-
-/// Waits for the end, and kills it when it does not come.
-fn finish(mut child: Child) -> Output {
-    let deadline = Instant::now() + DEADLINE;
-    while child.try_wait().unwrap().is_none() {
-        if Instant::now() > deadline {
-            child.kill().unwrap();
-            panic!("did not end in time: {:?}", child.wait_with_output());
-        }
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-    child.wait_with_output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// Runs to the end, checks the exit code, and returns what was written to standard error.
-fn check(command: &mut Command, code: i32) -> String {
-    let output = finish(start(command));
-    let stderr = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{stderr}");
-    stderr
 }
 
 /// A service that grants at once.
@@ -80,35 +34,6 @@ fn granting() -> FakeService {
         "POST" => Reply::held(200, 300.0, 100.0),
         _ => Reply::no_content(),
     })
-}
-
-/// A child that says on standard output that it runs, and then waits for its end.
-const READY_THEN_WAIT: &[&str] =
-    &["sh", "-c", "trap 'kill $!; exit 7' TERM; sleep 60 >&- 2>&- & echo ready; wait"];
-
-/// A port that refuses connections and that nobody else is given; and its URL.
-fn closed_port() -> (Socket, String) {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    socket.bind(&any.into()).unwrap();
-    let address = socket.local_addr().unwrap().as_socket().unwrap();
-    (socket, format!("http://{address}"))
-}
-
-/// Reads lines until one has this in it.
-fn await_line(lines: &mut impl BufRead, expected: &str) {
-    let mut seen = String::new();
-    while !seen.contains(expected) {
-        assert_ne!(lines.read_line(&mut seen).unwrap(), 0, "no {expected:?} in {seen:?}");
-    }
-}
-
-/// Reads the line that says that the child runs.
-fn await_ready(child: &mut Child) {
-    let mut line = String::new();
-    let stdout = child.stdout.take().unwrap();
-    BufReader::new(stdout).read_line(&mut line).unwrap();
-    assert_eq!(line, "ready\n");
 }
 
 #[test]
@@ -160,7 +85,7 @@ fn a_wait_repeats_one_claim_until_it_is_held() {
     assert_eq!(puts.len(), 5);
     assert!(puts.iter().all(|put| put.claim() == puts[0].claim() && put.body == puts[0].body));
     let waits: Vec<_> = puts.iter().map(|put| put.target.rsplit('=').next().unwrap()).collect();
-    assert_eq!(waits, ["2s", "50s", "50s", "50s", "50s"]);
+    assert_eq!(waits, ["2s", "50s", "2s", "2s", "50s"]);
     assert!(stderr.contains("semaphorectl: waiting for 1 permit of lic, position 2"), "{stderr}");
     assert!(stderr.contains("no new claims (storage-low, HTTP 503); trying again"), "{stderr}");
 }

@@ -48,22 +48,28 @@ impl Farm {
 
     /// A job that takes some time while it has its permit.
     fn job(&self, seconds: &str) -> Child {
-        self.job_that(&format!("sleep {seconds}"))
+        self.job_with(&[], seconds)
+    }
+
+    fn job_with(&self, options: &[&str], seconds: &str) -> Child {
+        self.job_that(options, &format!("sleep {seconds}"))
     }
 
     /// A job that runs until [`Farm::let_go`].
     fn job_until_let_go(&self) -> Child {
-        self.job_that("while [ ! -e \"$DIARY.go\" ]; do sleep 0.05; done")
+        self.job_that(&[], "while [ ! -e \"$DIARY.go\" ]; do sleep 0.05; done")
     }
 
     fn let_go(&self) {
         std::fs::write(self.directory.path().join("diary.go"), "").unwrap();
     }
 
-    fn job_that(&self, does: &str) -> Child {
+    fn job_that(&self, options: &[&str], does: &str) -> Child {
         let script = format!("echo + >>\"$DIARY\"; {does}; echo - >>\"$DIARY\"");
         Command::new(env!("CARGO_BIN_EXE_semaphorectl"))
-            .args(["run", "--quiet", SEMAPHORE, "--", "sh", "-c", &script])
+            .args(["run", "--quiet"])
+            .args(options)
+            .args([SEMAPHORE, "--", "sh", "-c", &script])
             .env("SEMAPHORE_URL", self.url())
             .env("DIARY", &self.diary)
             .env_remove("SEMAPHORE_CLAIM_ID")
@@ -90,6 +96,7 @@ impl Farm {
             let output = job.wait_with_output().unwrap();
             let stderr = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(0), "{stderr}");
+            assert!(!stderr.contains("lost"), "{stderr}");
         }
         let (mut running, mut most, mut started) = (0_usize, 0, 0);
         for line in std::fs::read_to_string(&self.diary).unwrap().lines() {
@@ -153,7 +160,9 @@ fn two_hundred_jobs_on_five_licences() {
 #[test]
 fn the_daemon_is_killed_twice_and_nobody_notices() {
     let mut farm = Farm::new();
-    let jobs: Vec<Child> = (0..60).map(|_| farm.job("0.1")).collect();
+    // One holds over both kills, for longer than its lease: it is renewed before and after.
+    let mut jobs = vec![farm.job_with(&["--ttl", "2s"], "4")];
+    jobs.extend((1..60).map(|_| farm.job("0.1")));
     for ended in [10, 35] {
         farm.wait_for_ended(ended);
         farm.daemon.kill();

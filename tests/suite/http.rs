@@ -100,6 +100,16 @@ pub(crate) fn send(address: SocketAddr, request: &Request) -> Response {
     exchange(address, &request.bytes(), request.method == "HEAD")
 }
 
+/// Sends a request to a daemon that may be ending; the status, if one came.
+pub(crate) fn try_send(address: SocketAddr, request: &Request) -> Option<u16> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(DEADLINE)).ok()?;
+    stream.write_all(&request.bytes()).ok()?;
+    let mut status_line = String::new();
+    BufReader::new(stream).read_line(&mut status_line).ok()?;
+    status_line.split(' ').nth(1)?.parse().ok()
+}
+
 /// Sends bytes and reads an answer.
 pub(crate) fn exchange(address: SocketAddr, bytes: &[u8], head_only: bool) -> Response {
     let mut stream = connect(address);

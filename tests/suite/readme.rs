@@ -1,8 +1,12 @@
 //! What the README tells people to type works as it stands there.
 
-use std::process::Command;
+use std::{path::Path, process::Command};
 
 use super::daemon::Daemon;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
 
 const README: &str = include_str!("../../README.md");
 const EXAMPLE: &str = include_str!("../../packaging/example.toml");
@@ -42,6 +46,13 @@ fn the_first_command_is_about_files_and_options_that_exist() {
                    target/release/semaphored --config packaging/example.toml";
     assert!(README.contains(command));
     assert!(README.contains("\n    tests/run\n"));
+    assert!(README.contains("cargo run --release --bin semaphored -- --demo"));
+    let mut links = 0;
+    for link in README.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+        assert!(root().join(link).exists(), "the README links to {link}");
+        links += 1;
+    }
+    assert!(links >= 8, "the README has {links} links");
     let daemon = Daemon::start(EXAMPLE);
     daemon.log().wait_for("to try it, in another terminal: ");
     assert_eq!(daemon.look("/api/v1/semaphores/FlexLM-Riviera")["capacity"], 5);

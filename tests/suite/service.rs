@@ -11,6 +11,7 @@ use std::{
 
 use parking_lot::Mutex;
 use semaphored::{
+    api::{self, Api, Call, Calls, Endpoint, Reply, Step},
     model::{
         ClaimId, ClaimRequest, EndReason, Labels, Origin, Permits, Priority, Revision,
         SemaphoreName, SemaphoreSettings, ServiceTime, WallTime,
@@ -19,7 +20,7 @@ use semaphored::{
         Attempt, ClaimLook, Clock, Options, Refusal, Service, Tick,
         core::{Error, Now, Outcome},
     },
-    storage::memory::MemoryDisk,
+    storage::{History, memory::MemoryDisk},
 };
 
 use super::daemon::{DEADLINE, poll};
@@ -155,6 +156,36 @@ fn nothing_is_answered_that_a_failed_commit_could_undo() {
     }
 }
 
+/// A refusal tells what is there, too: that a semaphore is gone, that a lease would be too long now.
+#[test]
+fn no_refusal_is_answered_that_a_failed_commit_could_undo() {
+    let patch = |body: &str| (Endpoint::PatchSemaphore("A".into()), body.to_owned());
+    let remove = (Endpoint::DeleteSemaphore("A".into()), String::new());
+    for (change, refused) in [
+        (remove, patch(r#"{"cooldown": 1}"#)),
+        (patch(r#"{"max_ttl": 10, "default_ttl": 10}"#), patch(r#"{"default_ttl": 60}"#)),
+    ] {
+        let Bench { disk, service, failed, .. } = Bench::new();
+        let service = Arc::new(service);
+        let api = Api::new(Arc::clone(&service), api::Options::default());
+        let call = |(endpoint, body): (Endpoint, String)| -> Reply {
+            let (query, prefer_wait) = (Vec::new(), None);
+            match api.handle(Call { endpoint, query, prefer_wait, body: body.into(), peer: None }) {
+                Step::Done(reply) => reply,
+                Step::Blocked(_) => panic!("it blocks"),
+            }
+        };
+        poll("the first commit", || (service.committed() > Revision(0)).then_some(()));
+        disk.fail_next_append(false);
+        let changed = call(change);
+        assert!(changed.result.is_ok());
+        failed.recv_timeout(DEADLINE).unwrap();
+        let refused = call(refused);
+        assert!(refused.result.is_err());
+        assert!(refused.after > service.committed(), "{refused:?} would be sent");
+    }
+}
+
 #[test]
 fn a_crash_keeps_holders_and_order() {
     let bench = Bench::new();
@@ -197,6 +228,27 @@ fn what_has_ended_can_be_looked_at_before_and_after_the_fold() {
     while Instant::now() < until {
         assert_eq!(bench.reason("a"), Some(EndReason::Released));
     }
+}
+
+#[test]
+fn a_service_that_is_never_idle_forgets_old_history_too() {
+    let bench = Bench::new();
+    bench.acquire("a");
+    bench.service.release(id("a")).unwrap();
+    let disk = bench.disk.clone();
+    let in_history = || disk.ended_claim(&id("a")).unwrap().is_some();
+    poll("the fold", || in_history().then_some(()));
+    drop(bench);
+
+    let again = start(&disk);
+    again.clock.advance(Options::default().history_kept + Duration::from_secs(1));
+    let mut claims = 0;
+    poll("the old claim to be forgotten", || {
+        // Changes come faster than the writer waits for before it tidies up.
+        claims += 1;
+        again.acquire(&format!("busy-{claims}"));
+        (!in_history()).then_some(())
+    });
 }
 
 #[test]

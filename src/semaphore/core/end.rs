@@ -68,6 +68,20 @@ impl Core {
     /// Ends all that is due. What became free is granted once all of it has ended, so that nothing is
     /// offered to a claim whose own time is over at the same moment.
     pub(super) fn handle_timeout(&mut self, tx: &mut Tx<'_>) -> Outcome {
+        let touched = self.end_due(tx);
+        self.settle_semaphores(tx, &touched);
+        Outcome::Done
+    }
+
+    /// After recovery: what was over meanwhile ends, then all is granted that can be.
+    pub(super) fn resume(&mut self, tx: &mut Tx<'_>) -> Outcome {
+        self.end_due(tx);
+        self.settle_all(tx);
+        Outcome::Done
+    }
+
+    /// Ends what is due and returns the semaphores that this was about.
+    fn end_due(&mut self, tx: &mut Tx<'_>) -> BTreeSet<SemaphoreName> {
         self.ended.forget(tx.stamp.now.wall);
         let mut touched = BTreeSet::new();
         for timer in self.timers.due(tx.stamp.now, TIMEOUT_TIMERS_MAX) {
@@ -83,8 +97,7 @@ impl Core {
             };
             touched.extend(self.end(tx, sequence, reason, None));
         }
-        self.settle_semaphores(tx, &touched);
-        Outcome::Done
+        touched
     }
 
     /// Lets up to `permits_max` cooling permits of an ended claim be available again; returns how many.

@@ -20,7 +20,7 @@ impl Core {
             Event::SemaphoreSet { name, settings, origin } => {
                 self.apply_semaphore(stamp, name, settings, *origin)
             }
-            Event::SemaphoreRemoved { name } => self.apply_removed(name),
+            Event::SemaphoreRemoved { name } => self.apply_removed(stamp, name),
             Event::ClaimQueued { id, sequence, terms } => {
                 let claim =
                     Claim::new(id.clone(), *sequence, Arc::clone(terms), stamp.at, stamp.revision);
@@ -59,7 +59,7 @@ impl Core {
         true
     }
 
-    fn apply_removed(&mut self, name: &SemaphoreName) -> bool {
+    fn apply_removed(&mut self, stamp: Stamp, name: &SemaphoreName) -> bool {
         let unused = self.semaphores.get(name).is_some_and(|semaphore| {
             semaphore.line.len() == 0
                 && semaphore.holding.is_empty()
@@ -70,6 +70,7 @@ impl Core {
         }
         if let Some(semaphore) = self.semaphores.remove(name) {
             self.fence_floor = self.fence_floor.max(semaphore.fence);
+            self.removed = stamp.revision;
         }
         true
     }

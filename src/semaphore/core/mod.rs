@@ -15,9 +15,10 @@
 //! with the same *set* of semaphores only the first eligible one can be next, and granting it changes
 //! nothing for claims of other sets: it takes from what is free just what it takes off their sums.
 //!
-//! Invariants (checked by [`Core::check_invariants`]): permits of offered and held claims plus cooling
-//! ones never exceed the capacity unless it was lowered; no eligible claim waits that rule 2 would grant;
-//! counters, lines, sets and timers agree with the claims; fences of live claims are unique.
+//! Invariants (checked by [`Core::check_invariants`]): no eligible claim waits that rule 2 would grant;
+//! counters, lines, sets and timers agree with the claims; fences of live claims are unique. And permits of
+//! offered and held claims plus cooling ones never exceed the capacity unless it was lowered, which a state
+//! alone does not show; the property tests check it from one step to the next.
 
 mod acquire;
 mod admin;
@@ -218,6 +219,8 @@ pub struct Core {
     /// No fence up to this one may be taken again: semaphores that were removed had taken them.
     fence_floor: Fence,
     semaphores: BTreeMap<SemaphoreName, Semaphore>,
+    /// The last change that removed a semaphore.
+    removed: Revision,
     claims: BTreeMap<Sequence, Live>,
     /// Only ever looked up in.
     ids: HashMap<ClaimId, Sequence>,
@@ -238,6 +241,7 @@ impl Core {
             sequence: Sequence(0),
             fence_floor: Fence(0),
             semaphores: BTreeMap::new(),
+            removed: Revision(0),
             claims: BTreeMap::new(),
             ids: HashMap::new(),
             sets: BTreeMap::new(),
@@ -292,10 +296,7 @@ impl Core {
                 self.remove_semaphore(&mut tx, &name, force)
             }
             Command::Timeout => Ok(self.handle_timeout(&mut tx)),
-            Command::Resume => {
-                self.settle_all(&mut tx);
-                Ok(Outcome::Done)
-            }
+            Command::Resume => Ok(self.resume(&mut tx)),
         };
         let happened = events.len() > before;
         debug_assert!(outcome.is_ok() || !happened, "a refused command must not change anything");

@@ -34,6 +34,7 @@ impl Core {
         let wrong = |what: String| Contradiction { revision, what };
         let mut core = Core::new(limits);
         core.revision = revision;
+        core.removed = revision;
         core.sequence = base.sequence;
         core.fence_floor = base.fence_floor;
         for record in base.semaphores {

@@ -138,6 +138,23 @@ impl Core {
         self.semaphores.iter().map(|(name, semaphore)| self.view(name, semaphore))
     }
 
+    /// Whether there is a semaphore of this name.
+    #[must_use]
+    pub fn has_semaphore(&self, name: &SemaphoreName) -> bool {
+        self.semaphores.contains_key(name)
+    }
+
+    /// Whether something shows since `since` that did not before, at a semaphore or, without a name, at any.
+    /// A semaphore that went shows too. Looks at revisions alone: a view of each semaphore would be dear for many watchers.
+    #[must_use]
+    pub fn is_semaphore_touched(&self, name: Option<&SemaphoreName>, since: Revision) -> bool {
+        let touched = |semaphore: &Semaphore| semaphore.touched > since;
+        match name {
+            Some(name) => self.semaphores.get(name).is_some_and(touched),
+            None => self.removed > since || self.semaphores.values().any(touched),
+        }
+    }
+
     /// The names of all semaphores, in order.
     pub fn semaphore_names(&self) -> impl Iterator<Item = &SemaphoreName> {
         self.semaphores.keys()

@@ -16,9 +16,18 @@ pub(super) fn writer(
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(named.sql("open"))?;
     writer_settings(&connection, durability).map_err(named.sql("configure"))?;
-    // A restored backup is in another mode.
-    set_wal(&connection, named)?;
     Ok(connection)
+}
+
+/// Prepares the first write. Whoever writes has read the data and found them good, so from here on the files
+/// may change: a restored backup is in another mode than ours, and closing may move the log into the
+/// database.
+pub(super) fn begin_writing(connection: &Connection, named: &Named) -> Result<(), Error> {
+    set_wal(connection, named)?;
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
+        .map(|_| ())
+        .map_err(named.sql("configure"))
 }
 
 /// Readers and the writer go on beside each other, and a commit is one write and one sync. The database
@@ -34,7 +43,7 @@ pub(super) fn set_wal(connection: &Connection, named: &Named) -> Result<(), Erro
 }
 
 fn writer_settings(connection: &Connection, durability: Durability) -> rusqlite::Result<()> {
-    // Until everything was read and found good, closing must not touch the database file either.
+    // Until the first write closing must not touch the database file either: see `begin_writing`.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     // A backup may lock the database for moments; longer than this is an error like any other.
     connection.busy_timeout(Duration::from_secs(5))?;

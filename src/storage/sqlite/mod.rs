@@ -25,7 +25,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, config::DbConfig};
+use rusqlite::Connection;
 
 use self::{
     errors::Named,
@@ -66,6 +66,8 @@ pub struct SqliteStorage {
     connection: Connection,
     named: Named,
     stage: Stage,
+    /// Whether anything was written: until then the files stay as they were found, also when this closes.
+    has_written: bool,
     fold_changes: usize,
     _lock: DirectoryLock,
 }
@@ -108,6 +110,7 @@ impl SqliteStorage {
             connection,
             named,
             stage: Stage::Opened,
+            has_written: false,
             fold_changes: FOLD_CHANGES_FIRST,
             _lock: lock,
         })
@@ -125,7 +128,10 @@ impl SqliteStorage {
             Stage::Failed => return Err(self.named.database(action, "a write failed before")),
         };
         let (connection, named) = (&mut self.connection, &self.named);
-        let result = write(&mut Writing { connection, named, unfolded });
+        let ready =
+            if self.has_written { Ok(()) } else { connections::begin_writing(connection, named) };
+        self.has_written = true;
+        let result = ready.and_then(|()| write(&mut Writing { connection, named, unfolded }));
         if result.is_err() {
             self.stage = Stage::Failed;
         }
@@ -163,10 +169,6 @@ impl Storage for SqliteStorage {
         let live = Live { connection: &self.connection, named: &self.named };
         let (base, unfolded) = (live.base()?, live.journal()?);
         let ended = history::ended_ids(&self.connection, &self.named, ended_since, ended_max)?;
-        // The data are good: from here on closing may move the log into the database.
-        self.connection
-            .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
-            .map_err(self.named.sql("configure"))?;
         let journal = unfolded.to_vec();
         self.stage = Stage::Ready(unfolded);
         Ok(Recovered { base, journal, ended })

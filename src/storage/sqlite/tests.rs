@@ -244,6 +244,25 @@ fn damage_found_late_leaves_the_log_in_its_place() {
     refused(&copy, "the batch of changes in row 2 does not belong there");
 }
 
+/// What is wrong may show only to the service, once all was read: it closes without a write.
+#[test]
+fn files_stay_as_they_are_until_the_first_write() {
+    let stopped = filled();
+    execute(&stopped, "PRAGMA journal_mode = delete");
+    let mut running = open(&stopped).unwrap();
+    let backup = killed(&stopped);
+    recover(&mut running).unwrap();
+    running.prune(WallTime(0), 1).unwrap();
+    running.append(&[change(100_000, vec![set("new", 1)])]).unwrap();
+    let crashed = killed(&stopped);
+    for (found, files) in [(backup, 1), (crashed, 2)] {
+        let before = content(found.path());
+        assert_eq!(before.len(), files);
+        recovered(&found).unwrap();
+        assert!(content(found.path()) == before, "{files} files have changed");
+    }
+}
+
 #[test]
 fn tables_and_journal_that_do_not_belong_together_are_damage() {
     let zeros = dir();

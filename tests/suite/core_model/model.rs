@@ -139,8 +139,7 @@ impl Model {
                 self.set_semaphore(name, settings, *origin, *force)?
             }
             Command::RemoveSemaphore { name, force } => self.remove_semaphore(name, *force)?,
-            Command::Timeout => self.timeout(),
-            Command::Resume => Outcome::Done,
+            Command::Timeout | Command::Resume => self.timeout(),
         };
         // Rule 3, whatever the command was.
         self.grant_all(None);

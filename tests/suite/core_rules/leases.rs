@@ -125,3 +125,17 @@ fn wait_timeout_goes_on_over_a_restart_and_fences_never_fall() {
          106 block c A       | queued c, granted c #2",
     );
 }
+
+#[test]
+fn a_wait_that_was_over_while_the_service_was_down_gets_no_offer() {
+    check(
+        "0   set A 1         | set A
+         0   block a A       | queued a, granted a #1
+         1   block b A wait_timeout=100 | queued b
+         1   block c A       | queued c
+         2   closed b        |
+         2   closed c        |
+         3   release a       | released a
+         150 restart         | wait_timeout b, offered c #2",
+    );
+}

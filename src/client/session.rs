@@ -1,4 +1,5 @@
-//! `semaphorectl run`: wait, hold, release. The main thread, which decides everything.
+//! One claim from its first request to its end: what `run` and `acquire` have in common. The main thread,
+//! which decides everything.
 
 use std::{
     sync::Arc,
@@ -12,12 +13,15 @@ use super::{
     acquire::{AcquireEnd, AcquireEvent},
     event::{self, EVENTS_MAX, Event},
     http::Connection,
-    options::RunOptions,
+    lease::{self, LeaseEvent},
+    options::ClaimOptions,
     outage::Arrival,
     progress::Reporter,
     release::{self, RELEASE_TIME_MAX, ReleaseEnd},
+    replies::Grant,
+    stop::{StopHandle, stop_pair},
     unix,
-    wait::WaitEnd,
+    wait::{Cancel, WaitEnd},
 };
 use crate::{
     cli::exit,
@@ -47,9 +51,9 @@ impl From<&AcquireEnd> for LastPut {
     }
 }
 
-/// One run of `run`.
+/// One run of `run` or `acquire`.
 pub(super) struct Session<'a> {
-    pub(super) options: &'a RunOptions,
+    pub(super) claim: &'a ClaimOptions,
     pub(super) id: ClaimId,
     pub(super) connection: Connection,
     pub(super) sender: Sender<Event>,
@@ -63,62 +67,130 @@ pub(super) struct Session<'a> {
     pub(super) told_to_end: bool,
 }
 
-/// Waits for the permits, runs the command, gives the permits back; returns the exit code.
-///
-/// # Errors
-/// When the command was not run. The permits are given back, or the release was tried, also then.
-pub(super) fn run(options: &RunOptions) -> Result<u8, Failure> {
-    let (sender, events) = crossbeam_channel::bounded(EVENTS_MAX);
-    unix::watch_signals(&sender)?;
-    let id = ClaimId::new(&uuid::Uuid::now_v7().to_string())
-        .map_err(|error| Failure::new(exit::INTERNAL, format!("the claim id must be {error}")))?;
-    let mut session = Session {
-        options,
-        id,
-        connection: Connection::new(&options.service),
-        sender,
-        events,
-        reporter: Reporter::new(options.quiet),
-        arrival: Arc::default(),
-        last_put: LastPut::UnderWay,
-        told_to_end: false,
-    };
-    session.warn_of_dangers();
-    match session.wait_for_permits()? {
-        WaitEnd::Held { grant, received } => session.hold(&grant, received),
-        WaitEnd::Cancelled { signal } => {
-            let name = unix::name_of_signal(signal);
-            session.reporter.note(&format!("{name}: leaving the queue"));
-            session.release(RELEASE_TIME_MAX)?;
-            Ok(exit::by_signal(signal))
-        }
-        WaitEnd::Failed { failure, may_exist } => {
-            session.reporter.clear_status();
-            if may_exist {
-                // A service that was out of reach gets one more try, not another half minute.
-                let unreachable = failure.exit == exit::UNREACHABLE;
-                let time = if unreachable { Duration::ZERO } else { RELEASE_TIME_MAX };
-                session.release(time)?;
-            }
-            Err(failure)
-        }
+/// How the attempt to get the permits ended, where it did not fail.
+pub(super) enum Obtained {
+    /// They are there.
+    Held {
+        /// The grant.
+        grant: Grant,
+        /// When the answer came.
+        received: Instant,
+    },
+    /// It was cancelled, and the claim is given back: the exit code.
+    Cancelled(u8),
+}
+
+impl<'a> Session<'a> {
+    /// Prepares a claim and catches signals from now on. `what` is the command, with its article.
+    ///
+    /// # Errors
+    /// When signals cannot be caught.
+    pub(super) fn begin(claim: &'a ClaimOptions, what: &str) -> Result<Session<'a>, Failure> {
+        let (sender, events) = crossbeam_channel::bounded(EVENTS_MAX);
+        unix::watch_signals(&sender)?;
+        let id = match &claim.id {
+            Some(id) => id.clone(),
+            None => ClaimId::new(&uuid::Uuid::now_v7().to_string()).map_err(|error| {
+                Failure::new(exit::INTERNAL, format!("the claim id must be {error}"))
+            })?,
+        };
+        let mut session = Session {
+            claim,
+            id,
+            connection: Connection::new(&claim.service.address),
+            sender,
+            events,
+            reporter: Reporter::new(claim.quiet),
+            arrival: Arc::default(),
+            last_put: LastPut::UnderWay,
+            told_to_end: false,
+        };
+        session.warn_of_dangers(what);
+        Ok(session)
     }
 }
 
 impl Session<'_> {
-    fn warn_of_dangers(&mut self) {
-        if let Some(outer) = &self.options.outer_claim {
+    /// Waits for the permits. Where there will be none, the claim is given back, or the release was tried.
+    ///
+    /// # Errors
+    /// When there will be none, and when the system gives no more threads.
+    pub(super) fn obtain(&mut self) -> Result<Obtained, Failure> {
+        match self.wait_for_permits()? {
+            WaitEnd::Held { grant, received } => Ok(Obtained::Held { grant, received }),
+            WaitEnd::Cancelled(Cancel::Signal(signal)) => {
+                let name = unix::name_of_signal(signal);
+                self.reporter.note(&format!("{name}: leaving the queue"));
+                self.release(RELEASE_TIME_MAX)?;
+                Ok(Obtained::Cancelled(exit::by_signal(signal)))
+            }
+            WaitEnd::Cancelled(Cancel::WatchedEnded) => {
+                self.release(RELEASE_TIME_MAX)?;
+                let message = "the process for which the permits were meant has ended";
+                Err(Failure::new(exit::NO_PERMIT, message))
+            }
+            WaitEnd::Failed { failure, may_exist } => {
+                self.reporter.clear_status();
+                if may_exist {
+                    // A service that was out of reach gets one more try, not another half minute.
+                    let unreachable = failure.exit == exit::UNREACHABLE;
+                    let time = if unreachable { Duration::ZERO } else { RELEASE_TIME_MAX };
+                    self.release(time)?;
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    /// Renews the lease from a thread of its own, until the handle is dropped.
+    ///
+    /// # Errors
+    /// When the system gives no more threads.
+    pub(super) fn start_renewals(
+        &self,
+        grant: &Grant,
+        received: Instant,
+    ) -> Result<StopHandle, Failure> {
+        let (handle, stop) = stop_pair();
+        let (connection, id, grant) = (self.connection.clone(), self.id.clone(), grant.clone());
+        event::spawn("renew", &self.sender, move |events| {
+            lease::keep(&connection, &id, &grant, received, &stop, &events);
+        })?;
+        Ok(handle)
+    }
+
+    /// A signal to end that came after the grant and was not looked at yet.
+    pub(super) fn signal_so_far(&mut self) -> Option<i32> {
+        while let Ok(event) = self.events.try_recv() {
+            if let Event::Signal(signal) = event
+                && !signal.user_defined
+            {
+                self.told_to_end = true;
+                return Some(signal.number);
+            }
+        }
+        None
+    }
+
+    /// Says how the renewals go, as long as the lease is not lost.
+    pub(super) fn tell_renewals(&mut self, event: &LeaseEvent) {
+        match event {
+            LeaseEvent::Trouble(why) => {
+                self.reporter.warn(&format!("the lease could not be renewed: {why}; trying again"));
+            }
+            LeaseEvent::Renewed => self.reporter.note("the lease is renewed again"),
+            LeaseEvent::Lost(_) => {}
+        }
+    }
+
+    fn warn_of_dangers(&mut self, what: &str) {
+        if let Some(outer) = &self.claim.outer_claim {
             self.reporter.warn(&format!(
-                "a run inside a run: claim {outer} is held around this one. Two jobs that each hold \
+                "{what} inside a run: claim {outer} is held around this one. Two jobs that each hold \
                  what the other waits for wait for ever; one claim for both does not: -p A=1 -p B=1"
             ));
         }
-        if self.options.service.exposes_token() {
-            self.reporter.warn(&format!(
-                "the token goes to {} unencrypted; use https",
-                self.options.service.base()
-            ));
-        }
+        self.reporter.warn_of_exposed_token(&self.claim.service.address);
     }
 
     /// The next event, or none when `timeout` is over.

@@ -1,64 +1,73 @@
 //! Tests of the options of `run`.
 
 use super::*;
-use crate::{cli::Invocation, client::args::parse_run};
+use crate::cli::{self, Invocation, exit};
 
-fn environment(variables: &'static [(&'static str, &'static str)]) -> Environment {
-    let variable = |name: &str| {
-        variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
-    };
-    Environment { variable: Box::new(variable), process: "me@here:7".to_owned() }
-}
+type Given = (RunArgs, ClaimArgs, ServiceArgs);
 
 fn read(
     line: &str,
     variables: &'static [(&'static str, &'static str)],
-) -> Result<RunOptions, Failure> {
+) -> Result<(ClaimOptions, Job), Failure> {
     let words: Vec<_> = line.split_whitespace().map(OsString::from).collect();
-    match parse_run(&words)? {
+    let program = Program { name: RUN, rest: Some("command") };
+    match cli::parse_groups::<RunArgs, ClaimArgs, ServiceArgs>(program, &words)? {
         Invocation::Do { options, rest } => {
-            RunOptions::new(&options, rest, &environment(variables))
+            let (own, claim, service): Given = options;
+            let environment = Environment::of_test(variables, "me@here:7");
+            check(&own, &claim, &service, rest, &environment)
         }
         _ => panic!("{line}"),
     }
 }
 
+fn permits(claim: &ClaimOptions) -> Vec<(String, u32)> {
+    claim.permits.iter().map(|(name, weight)| (name.to_string(), weight)).collect()
+}
+
+#[test]
+fn a_missing_separator_is_explained() {
+    let words = ["lic", "vsim", "-do", "run.do"].map(OsString::from);
+    let expected = "put `--` between the semaphore and the command: \
+                    semaphorectl run lic -- vsim -do run.do";
+    assert_eq!(check_separator(&words).unwrap_err().message, expected);
+}
+
 #[test]
 fn the_one_line_in_a_pipeline() {
-    let options = read("lic -- vsim -do run.do", &[]).unwrap();
-    let permits: Vec<_> = options.permits.iter().map(|(n, w)| (n.to_string(), w)).collect();
-    assert_eq!(permits, [("lic".to_owned(), 1)]);
-    assert_eq!(options.command, ["vsim", "-do", "run.do"]);
+    let (options, job) = read("lic -- vsim -do run.do", &[]).unwrap();
+    assert_eq!(permits(&options), [("lic".to_owned(), 1)]);
+    assert_eq!(job.command, ["vsim", "-do", "run.do"]);
     assert_eq!(options.holder.unwrap().as_str(), "me@here:7");
-    assert_eq!(options.service.base(), "http://127.0.0.1:7420");
-    assert_eq!(options.unreachable_timeout, Duration::from_secs(300));
-    assert_eq!(options.on_lost, OnLost::Warn);
+    assert_eq!(options.service.address.base(), "http://127.0.0.1:7420");
+    assert_eq!(options.service.unreachable_timeout, Duration::from_secs(300));
+    assert_eq!(job.on_lost, OnLost::Warn);
     assert!(options.queue && options.outer_claim.is_none() && options.ttl.is_none());
 }
 
 #[test]
 fn every_option_is_understood() {
-    let options = read(
+    let (options, job) = read(
         "-p b=2 --permits=a --wait-timeout 2h --ttl 90 --priority -5 --holder me --label k=v=w \
-         --no-queue --on-lost=terminate --url https://x/sem/ --unreachable-timeout 1s --quiet -- c",
+         --no-queue --on-lost=terminate --kill-after 3 --url https://x/sem/ --unreachable-timeout 1s --quiet -- c",
         &[("SEMAPHORE_URL", "http://other"), ("SEMAPHORE_CLAIM_ID", "outer")],
     )
     .unwrap();
-    let permits: Vec<_> = options.permits.iter().map(|(n, w)| (n.to_string(), w)).collect();
-    assert_eq!(permits, [("a".to_owned(), 1), ("b".to_owned(), 2)]);
+    assert_eq!(permits(&options), [("a".to_owned(), 1), ("b".to_owned(), 2)]);
     assert_eq!(options.wait_timeout, Some(Duration::from_secs(7_200)));
     assert_eq!(options.ttl, Some(Duration::from_secs(90)));
     assert_eq!(options.priority.unwrap().value(), -5);
     assert_eq!(options.labels.iter().collect::<Vec<_>>(), [("k", "v=w")]);
-    assert_eq!(options.service.base(), "https://x/sem");
+    assert_eq!(options.service.address.base(), "https://x/sem");
     assert_eq!(options.outer_claim.as_deref(), Some("outer"));
-    assert_eq!(options.on_lost, OnLost::Terminate);
+    assert_eq!(job.on_lost, OnLost::Terminate);
+    assert_eq!(job.kill_after, Duration::from_secs(3));
     assert!(!options.queue && options.quiet);
 }
 
 #[test]
 fn the_holder_is_the_job_where_there_is_one() {
-    let holder = |variables| read("a -- c", variables).unwrap().holder.unwrap().to_string();
+    let holder = |variables| read("a -- c", variables).unwrap().0.holder.unwrap().to_string();
     assert_eq!(holder(&[("CI_JOB_URL", "https://gitlab/j/1")]), "https://gitlab/j/1");
     assert_eq!(holder(&[("BUILD_URL", "https://jenkins/1/")]), "https://jenkins/1/");
     let github = &[
@@ -76,7 +85,7 @@ fn what_is_wrong_is_said() {
         ("-- c", "name a semaphore"),
         ("a", "no command to run"),
         ("a --", "no command to run"),
-        ("a a -- c", "different semaphores"),
+        ("a a -- c", "a is named twice; once is -p a=N"),
         ("a/b -- c", "the name of a semaphore must be"),
         ("-p a=x -- c", "must be a whole number"),
         ("a --ttl 5x -- c", "--ttl must be a number of seconds"),

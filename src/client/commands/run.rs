@@ -1,0 +1,122 @@
+//! `semaphorectl run`: wait, hold, release.
+
+use std::{ffi::OsString, time::Duration};
+
+use argh::{ArgsInfo, FromArgs};
+
+use crate::cli::{Program, UsageError};
+use crate::client::{
+    Failure,
+    args::{self, ClaimArgs, ServiceArgs},
+    environment::Environment,
+    hold::{Job, OnLost},
+    options::{self, ClaimOptions},
+    session::{Obtained, Session},
+};
+
+/// The command in messages.
+const RUN: &str = "semaphorectl run";
+/// How long a command that was asked to end has before it is killed, where nothing is said.
+const KILL_AFTER_DEFAULT: Duration = Duration::from_secs(10);
+
+/// Waits for permits, runs a command while it holds them, and gives them back when the command ends.
+#[derive(Debug, Default, PartialEq, FromArgs, ArgsInfo)]
+#[argh(
+    example = "semaphorectl run FlexLM-Riviera -- vsim -do run.do",
+    example = "semaphorectl run -p FlexLM-Riviera=1 -p FlexLM-Coverage=2 -- ./sim",
+    note = "The command gets SEMAPHORE_CLAIM_ID and SEMAPHORE_FENCES (JSON) in its\n\
+            environment; standard input and output are its own, so there is no --json.\n\
+            Signals are passed on to it; one that comes before leaves the queue.\n\
+            Durations are a number of seconds, or 90s, 5m, 2h.",
+    note = "Exit codes: the command's own; 128 + signal if a signal ended it or the wait;\n\
+            64, 65, 69, 70, 75, 77, 78, 79, 80, 126 and 127 as in\n\
+            `semaphorectl help exit-codes`."
+)]
+pub(super) struct RunArgs {
+    /// lease between two renewals: how long the permits stay taken if this machine dies (the
+    /// semaphore's, 5m)
+    #[argh(option, arg_name = "DURATION")]
+    pub(super) ttl: Option<String>,
+    /// what to do when the lease is lost while the command runs: warn or terminate (warn)
+    #[argh(option, arg_name = "WHAT")]
+    pub(super) on_lost: Option<String>,
+    /// with --on-lost=terminate: kill the command when it has not ended this long after SIGTERM (10s)
+    #[argh(option, arg_name = "DURATION")]
+    pub(super) kill_after: Option<String>,
+    /// the semaphore of which to take one permit
+    #[argh(positional, arg_name = "NAME")]
+    pub(super) names: Vec<String>,
+}
+
+/// `semaphorectl run` with its arguments: waits for the permits, runs the command, gives the permits
+/// back; returns the exit code.
+///
+/// # Errors
+/// When the command was not run. The permits are given back, or the release was tried, also then.
+pub(super) fn main(arguments: &[OsString]) -> Result<u8, Failure> {
+    check_separator(arguments)?;
+    let program = Program { name: RUN, rest: Some("command [arguments]") };
+    args::invoke(program, arguments, |own: RunArgs, claim: ClaimArgs, service, command| {
+        let (claim, job) = check(&own, &claim, service, command, &Environment::of_process())?;
+        let mut session = Session::begin(&claim, "a run")?;
+        match session.obtain()? {
+            Obtained::Held { grant, received } => session.hold(&job, &grant, received),
+            Obtained::Cancelled(code) => Ok(code),
+        }
+    })
+}
+
+/// Whether `--` is there before the command: without it the complaint would be about the command's own
+/// options.
+fn check_separator(arguments: &[OsString]) -> Result<(), UsageError> {
+    let words = || arguments.iter().map(|word| word.to_string_lossy());
+    let leading = words().take_while(|word| !word.starts_with('-')).count();
+    if leading < 2 || words().any(|word| word == "--") {
+        return Ok(());
+    }
+    let line: Vec<_> = words().collect();
+    let message = format!(
+        "put `--` between the semaphore and the command: {RUN} {} -- {}",
+        line[0],
+        line[1..].join(" ")
+    );
+    Err(UsageError { message, program: RUN.to_owned() })
+}
+
+fn check(
+    own: &RunArgs,
+    claim: &ClaimArgs,
+    service: &ServiceArgs,
+    command: Vec<OsString>,
+    environment: &Environment,
+) -> Result<(ClaimOptions, Job), Failure> {
+    let claim = ClaimOptions::new(&own.names, claim, own.ttl.as_deref(), service, environment)?;
+    if command.is_empty() {
+        return Err(Failure::usage(format!(
+            "no command to run; put it after `--`: {RUN} {} -- command",
+            own.names.first().map_or("NAME", String::as_str)
+        )));
+    }
+    let kill_after = options::duration("--kill-after", own.kill_after.as_deref())?;
+    let job = Job {
+        command,
+        on_lost: on_lost(own.on_lost.as_deref())?,
+        kill_after: kill_after.unwrap_or(KILL_AFTER_DEFAULT),
+    };
+    Ok((claim, job))
+}
+
+fn on_lost(given: Option<&str>) -> Result<OnLost, Failure> {
+    match given {
+        None | Some("warn") => Ok(OnLost::Warn),
+        Some("terminate") => Ok(OnLost::Terminate),
+        Some(other) => {
+            let message = format!("--on-lost must be warn or terminate; it is {other:?}");
+            Err(Failure::usage(message))
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

@@ -1,0 +1,96 @@
+//! The help texts of `semaphorectl`, and that docs/client.md says the same as the code.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use regex_lite::Regex;
+
+use crate::client::{outcome, semaphorectl};
+
+fn help(arguments: &[&str]) -> String {
+    let (stdout, stderr) = outcome(&mut semaphorectl(arguments), 0);
+    assert_eq!(stderr, "");
+    stdout
+}
+
+/// The subcommands that the overview lists.
+fn commands() -> Vec<String> {
+    let line = Regex::new(r"^  ([a-z]+) +[a-z]").unwrap();
+    let overview = help(&["--help"]);
+    let found = overview.lines().filter_map(|text| line.captures(text));
+    let commands: Vec<_> = found.map(|found| found[1].to_owned()).filter(is_no_example).collect();
+    assert_eq!(commands.len(), 12, "{commands:?}");
+    commands
+}
+
+fn is_no_example(word: &String) -> bool {
+    word != "semaphorectl"
+}
+
+/// The long options in a text.
+fn options(text: &str) -> BTreeSet<String> {
+    let option = Regex::new(r"--[a-z][a-z-]*").unwrap();
+    option.find_iter(text).map(|found| found.as_str().to_owned()).collect()
+}
+
+fn repository(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+#[test]
+fn every_command_explains_itself() {
+    for command in commands() {
+        let text = help(&[&command, "--help"]);
+        assert_eq!(text, help(&["help", &command]));
+        assert_eq!(text, help(&[&command, "-h"]));
+        assert!(text.contains(&format!("\nUsage: semaphorectl {command} ")), "{text}");
+        assert!(text.contains("\nExamples\n") && text.contains("\nOptions\n"), "{text}");
+        assert!(text.contains("\nExit codes:"), "{text}");
+        assert!(text.contains("--url <URL>") && text.contains("--token-file"), "{text}");
+        assert_eq!(text.contains("--json "), command != "run", "{text}");
+        let longest = text.lines().map(|line| line.chars().count()).max();
+        assert!(longest <= Some(88), "{longest:?}: {text}");
+        let version = help(&[&command, "--version"]);
+        assert_eq!(version, format!("semaphorectl {}\n", env!("CARGO_PKG_VERSION")));
+    }
+}
+
+#[test]
+fn slips_in_commands_and_options_get_a_suggestion() {
+    for (arguments, expected) in [
+        (&["staus"][..], "Did you mean status?"),
+        (&["relaese", "x"], "Did you mean release?"),
+        (&["help", "exitcodes"], "Did you mean exit-codes?"),
+        (&["--verison"], "Did you mean --version?"),
+        (&["status", "--wacth"], "Did you mean --watch?"),
+        (&["acquire", "a", "--while-pip", "1"], "Did you mean --while-pid?"),
+        (&["status", "a", "b"], "`b` is one argument too many"),
+    ] {
+        let (_, stderr) = outcome(&mut semaphorectl(arguments), 64);
+        assert!(stderr.contains(expected), "{arguments:?}: {stderr}");
+        assert!(stderr.contains("--help`."), "{stderr}");
+    }
+}
+
+#[test]
+fn the_document_and_the_code_say_the_same() {
+    let document = repository("docs/client.md");
+    let mut known = BTreeSet::from(["--help".to_owned(), "--version".to_owned()]);
+    for command in commands() {
+        assert!(document.contains(&format!("`{command}`")), "docs/client.md lacks {command}");
+        known.extend(options(&help(&[&command, "--help"])));
+    }
+    for option in &known {
+        assert!(document.contains(&format!("`{option}")), "docs/client.md lacks {option}");
+    }
+    let unknown: Vec<_> = options(&document).difference(&known).cloned().collect();
+    assert!(unknown.is_empty(), "docs/client.md has {unknown:?}, the code has not");
+    let code = Regex::new(r"pub const [A-Z_]+: u8 = (\d+);").unwrap();
+    let topic = help(&["help", "exit-codes"]);
+    let source = repository("src/cli/exit.rs");
+    let codes: Vec<_> = code.captures_iter(&source).map(|found| found[1].to_owned()).collect();
+    assert!(codes.len() >= 13, "{codes:?}");
+    for code in codes {
+        assert!(document.contains(&format!("\n| {code} |")), "docs/client.md lacks {code}");
+        assert!(topic.contains(&format!("{code:>5}  ")), "{code} is no topic");
+    }
+}
