@@ -68,7 +68,7 @@ fn sighup_reads_the_file_again_and_refuses_a_wrong_one_whole() {
     assert_eq!(found, [Some(2), None, Some(3)]);
     let refused = "the configuration was not read again, all stays as it is: ";
     read_again("[semaphores]\nA = 5\nC = \"many\"", refused);
-    assert!(daemon.log().text().contains("a number of permits, or a table"));
+    daemon.log().wait_for("a number of permits, or a table");
     assert_eq!(["A", "C"].map(|name| capacity(&daemon, name)), [Some(2), Some(3)]);
     let limits = "[semaphores]\nA = 2\nC = 3\n[limits]\nwait_max = \"5s\"";
     read_again(limits, "`limits` has changed in the configuration and counts from the next start");
