@@ -56,6 +56,10 @@ pub(crate) struct Options {
     #[argh(option, default = "100_000")]
     pub(crate) claims: usize,
 
+    /// in queue, how many of the claims are drained (default all)
+    #[argh(option, default = "usize::MAX")]
+    pub(crate) drain: usize,
+
     /// in job, each one on a new connection
     #[argh(switch)]
     pub(crate) connect: bool,

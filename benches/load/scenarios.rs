@@ -212,7 +212,7 @@ fn queue(options: &Options, report: &mut Report) -> Result<(), Failure> {
     report.add_times("long_queue_release", &long);
     let ratio = long.per_mille(500).as_secs_f64() / few.released.per_mille(500).as_secs_f64();
     report.add("release_p50_ratio", round(ratio));
-    many.drain_up_to(usize::MAX);
+    many.drain_up_to(options.drain);
     engine.run(&mut many, None)?;
     report.add("drained_rate", round(per_second(many.drained as u64, began_at.elapsed())));
     report.add_times("confirm", &many.confirmed);
