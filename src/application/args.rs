@@ -34,8 +34,8 @@ pub(crate) struct Args {
     /// read the configuration, say what is wrong with it, and end
     #[argh(switch)]
     pub(crate) check_config: bool,
-    /// show the service at work: twelve jobs on five licences, on a temporary database; takes half a
-    /// minute and leaves nothing behind
+    /// show the service at work: twelve jobs on five licences, on a temporary database; takes some
+    /// ten seconds and leaves nothing behind
     #[argh(switch)]
     pub(crate) demo: bool,
 }

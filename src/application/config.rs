@@ -251,7 +251,7 @@ impl Config {
 
     fn parse(text: &str, path: &str, args: &Args) -> Result<Config, Error> {
         let wrong = |what: String| Error::Wrong { path: path.to_owned(), what };
-        let file: File = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        let file: File = toml::from_str(text).map_err(|error| wrong(in_one_line(text, &error)))?;
         check_limits(&file.limits).map_err(wrong)?;
         Config::of(file, args)
     }
@@ -271,6 +271,15 @@ impl Config {
             limits: file.limits,
             semaphores,
         })
+    }
+}
+
+/// Where the error is and what: one line, for it may go to a log.
+fn in_one_line(text: &str, error: &toml::de::Error) -> String {
+    let what = error.message().replace('\n', ", ");
+    match error.span().and_then(|span| text.get(..span.start)) {
+        Some(before) => format!("line {}: {what}", before.matches('\n').count() + 1),
+        None => what,
     }
 }
 
@@ -345,10 +354,12 @@ mod tests {
             ("[semaphores.A]\ncapacity = 1\ncooldown = \"2h\"", "`cooldown` must be from"),
             ("[limits]\nworker_threads = 0", "worker_threads` must be from 1"),
             ("listen = \"0.0.0.0:7420\"", "expose = true"),
-            ("[semaphores]\nA = 1\nA = 2", "duplicate key"),
+            ("[semaphores]\nA = 1\nA = 2", "line 3: duplicate key"),
+            ("[semaphores]\nA = \"5", "line 2"),
         ] {
             let error = error(text);
             assert!(error.contains(expected), "{text}: {error}");
+            assert!(!error.contains('\n'), "{text}: {error}");
         }
     }
 

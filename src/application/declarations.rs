@@ -45,7 +45,7 @@ fn remove_undeclared(service: &Service, name: &SemaphoreName) {
     match service.remove_semaphore(name, false) {
         Ok(_) => log::info!("unregistered {name}, which is not declared any more"),
         Err(refusal) => log::warn!(
-            "{name} is not declared any more and is kept: {}; drain it, and it goes at the next start",
+            "{name} is not declared any more and is kept: {}; drain it, and it goes at the next start or SIGHUP",
             reason(&refusal)
         ),
     }

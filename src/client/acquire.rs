@@ -21,7 +21,7 @@ use super::{
     http::{Answer, Connection},
     lease::reason_of_revocation,
     outage::{Arrival, Outage},
-    replies::{ClaimReply, Grant, Problem},
+    replies::{ClaimReply, Grant, Problem, may_pass},
     stop::Stop,
 };
 use crate::{
@@ -233,7 +233,7 @@ fn read_answer(answer: &Answer, queue: bool) -> Verdict {
             let pause = retry_after.unwrap_or(RETRY_AFTER_DEFAULT).max(OFFER_PAUSE);
             Verdict::Busy { why: described(), pause }
         }
-        408 | 500.. => Verdict::Unreachable { why: described(), pause: retry_after },
+        status if may_pass(status) => Verdict::Unreachable { why: described(), pause: retry_after },
         _ => failed(exit::REFUSED, format!("refused: {}", described())),
     }
 }

@@ -40,6 +40,7 @@ fn answers_mean_what_the_design_says() {
     check(429, r#"{"code":"queue-full"}"#, false, "75");
     check(503, r#"{"code":"storage-low"}"#, true, "unreachable");
     check(502, "<html>", true, "unreachable");
+    check(501, "<html>", true, "65");
 }
 
 /// The pause after a 202 that took `took_ms`, with this `Retry-After`.

@@ -36,7 +36,7 @@ pub(super) struct ClaimArgs {
     pub(super) no_queue: bool,
     /// place in the queue, -100 to 100, higher first (0)
     #[argh(option, arg_name = "N")]
-    pub(super) priority: Option<i64>,
+    pub(super) priority: Option<String>,
     /// who claims, as others see it (the URL of the CI job, or user@host:pid)
     #[argh(option, arg_name = "TEXT")]
     pub(super) holder: Option<String>,

@@ -9,7 +9,7 @@ use super::{
     options::ServiceOptions,
     outage::Outage,
     progress::Reporter,
-    replies::Problem,
+    replies::{Problem, may_pass},
 };
 use crate::{cli::exit, model::format_duration};
 
@@ -76,7 +76,7 @@ pub(super) fn ask(
         let why = match call(connection) {
             Ok(answer) => match answer.status {
                 200..=299 => return Ok(answer),
-                408 | 429 | 500.. => Problem::read(&answer).describe(&answer),
+                status if may_pass(status) => Problem::read(&answer).describe(&answer),
                 _ => return Err(Problem::read(&answer).failure(&answer)),
             },
             Err(unreachable) => unreachable.reason,

@@ -96,8 +96,11 @@ impl ClaimOptions {
             Some(text) => Some(checked("--holder", text, Holder::new(text))?),
             None => environment.holder(),
         };
-        let priority =
-            args.priority.map(|n| checked("--priority", &n.to_string(), Priority::new(n)));
+        let priority = args.priority.as_deref().map(|text| {
+            // What is no number is out of the range of every priority, too.
+            let number = text.parse().unwrap_or(i64::MAX);
+            checked("--priority", text, Priority::new(number))
+        });
         Ok(ClaimOptions {
             permits: permits(names.iter().chain(&args.permits))?,
             id: None,

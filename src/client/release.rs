@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::{
     backoff::Backoff,
     http::{Answer, Connection},
-    replies::Problem,
+    replies::{Problem, may_pass},
 };
 use crate::model::ClaimId;
 
@@ -62,7 +62,7 @@ fn read_answer(answer: &Answer) -> Result<ReleaseEnd, String> {
     match answer.status {
         200..=299 | 410 => Ok(ReleaseEnd::Gone),
         404 => Ok(ReleaseEnd::Unknown),
-        408 | 429 | 500.. => Err(why()),
+        status if may_pass(status) => Err(why()),
         _ => Ok(ReleaseEnd::Failed { why: why(), unreachable: false }),
     }
 }
@@ -78,6 +78,7 @@ mod tests {
         assert_eq!(read(410), Ok(ReleaseEnd::Gone));
         assert_eq!(read(404), Ok(ReleaseEnd::Unknown));
         assert!(matches!(read(403), Ok(ReleaseEnd::Failed { .. })));
+        assert!(matches!(read(501), Ok(ReleaseEnd::Failed { .. })));
         for status in [429, 500, 502, 503] {
             assert!(read(status).is_err(), "{status}");
         }

@@ -98,6 +98,12 @@ pub(super) fn unreadable(answer: &Answer) -> Failure {
     Failure::new(exit::INTERNAL, message)
 }
 
+/// Whether an error goes away by itself, so that another try makes sense. The other statuses from 500 on
+/// are those of a server that does not know the method or the protocol: of another one than ours.
+pub(super) fn may_pass(status: u16) -> bool {
+    matches!(status, 408 | 429 | 500 | 502..=504 | 507..)
+}
+
 /// An error, as RFC 9457 has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
@@ -158,7 +164,7 @@ impl Problem {
             (Some(location), _) if (300..400).contains(&status) => {
                 format!("it redirects to {location}; is the URL right? (HTTP {status})")
             }
-            (_, true) if status == 404 => {
+            (_, true) if matches!(status, 404 | 501) => {
                 format!("there is no semaphored at this URL; is it right? (HTTP {status})")
             }
             (_, true) => format!("{said} (HTTP {status})"),
@@ -244,10 +250,11 @@ mod tests {
         assert_eq!(told, "no semaphore x (unknown-semaphore, HTTP 404)");
         let bare = answer(405, "<html>");
         assert_eq!(Problem::read(&bare).describe(&bare), "the answer does not say why (HTTP 405)");
-        let elsewhere = answer(404, "<html>");
-        assert!(
-            Problem::read(&elsewhere).describe(&elsewhere).contains("no semaphored at this URL")
-        );
+        for status in [404, 501] {
+            let elsewhere = answer(status, "<html>");
+            let told = Problem::read(&elsewhere).describe(&elsewhere);
+            assert!(told.contains("no semaphored at this URL"), "{told}");
+        }
         let detail = r#"{"code":"would-end-claims","detail":"it would end 2; add ?force=true to"}"#;
         let told = Problem::read(&answer(409, detail)).describe(&answer(409, detail));
         assert!(told.starts_with("it would end 2; add --force to end them"), "{told}");

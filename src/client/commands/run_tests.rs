@@ -92,6 +92,7 @@ fn what_is_wrong_is_said() {
         ("a --ttl 0 -- c", "--ttl must be at least 1s"),
         ("a --label x -- c", "KEY=VALUE"),
         ("a --priority 101 -- c", "--priority must be"),
+        ("a --priority high -- c", "--priority must be"),
         ("a --on-lost kill -- c", "warn or terminate"),
         ("a --url ftp://x -- c", "--url must be"),
     ] {

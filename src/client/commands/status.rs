@@ -32,7 +32,7 @@ const COLUMNS: &[Column] = &[
     Column::number("SET ASIDE", Fit::DropIfAll("0")),
     Column::number("AVAILABLE", Fit::Keep),
     Column::number("WAITING", Fit::Keep),
-    Column::time("LONGEST WAIT", Fit::Keep),
+    Column::time("LONGEST WAIT", Fit::DropIfAll("-")),
 ];
 
 /// Shows the semaphores: who has how many permits, how many wait; or one of them with its holders and
@@ -233,5 +233,29 @@ impl Look for One {
             Block::of_table(claims.queue(name), "nobody waits").titled("Queue"),
         ];
         Ok(View { json: seen.body.clone(), blocks })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::{table::width_on_screen, terminal::Terminal};
+
+    #[test]
+    fn the_semaphores_fit_on_a_terminal_of_60_columns() {
+        let semaphore = SemaphoreView {
+            name: "FlexLM-Riviera".into(),
+            state: "draining".into(),
+            waiting: 1,
+            longest_wait_seconds: 3_600.0,
+            ..SemaphoreView::default()
+        };
+        let table = Table { columns: COLUMNS, rows: vec![semaphore.row()] };
+        for columns in [60, 80, 120] {
+            let terminal = Terminal { size: Some((columns, 20)), colour: false };
+            for line in table.lines(terminal, true) {
+                assert!(width_on_screen(&line) <= columns, "{columns}: {line}");
+            }
+        }
     }
 }
