@@ -30,7 +30,7 @@ mod tests {
     #[test]
     fn only_the_reader_of_heads_counts() {
         for (file, counts) in [
-            ("/root/.cargo/registry/src/index.crates.io-1949/tiny_http-0.12.0/src/client.rs", true),
+            ("/home/ci/.cargo/registry/src/index/tiny_http-0.12.0/src/client.rs", true),
             ("tiny_http-0.12.0/src/client.rs", true),
             ("/x/tiny_http-0.12.0/src/lib.rs", false),
             ("/x/tiny_http-0.12.0/src/util/refined_tcp_stream.rs", false),
