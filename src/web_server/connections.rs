@@ -155,6 +155,8 @@ impl<R> Drop for Ticket<R> {
         };
         let next = entry.backlog.pop_front();
         entry.is_busy = next.is_some();
+        // A request may have blocked for long; it was the same connection all the time.
+        entry.seen_at = Instant::now();
         drop(table);
         if let Some(request) = next {
             let connections = Arc::clone(&self.connections);

@@ -3,13 +3,12 @@
 
 use std::{io, sync::Arc, time::Instant};
 
-use parking_lot::Mutex;
-
 use super::{
     Config, Fatal,
     connections::{Arrival, Connections},
     exchange::Exchange,
     gate::Gate,
+    intake::{Intake, Source},
     kick::Kicker,
     pool::{Pool, Slot},
     presence::{Caller, Presence},
@@ -27,8 +26,7 @@ pub(super) struct Shared {
     pub(super) interface: Arc<Interface>,
     pub(super) gate: Arc<Gate>,
     pub(super) connections: Arc<Connections<tiny_http::Request>>,
-    /// Held while a request is taken, which is all the time when there is none.
-    pub(super) intake: Mutex<()>,
+    pub(super) intake: Intake<Arrival<tiny_http::Request>>,
     pub(super) kicker: Arc<Kicker>,
     /// Where the kernel says who is there.
     pub(super) presence: Option<Arc<Presence>>,
@@ -38,14 +36,23 @@ pub(super) struct Shared {
     pub(super) fatal: Fatal,
 }
 
+impl Source<Arrival<tiny_http::Request>> for Shared {
+    fn wait(&self) -> io::Result<Arrival<tiny_http::Request>> {
+        self.server.recv().map(|request| self.arrived(request))
+    }
+
+    fn take(&self) -> io::Result<Option<Arrival<tiny_http::Request>>> {
+        Ok(self.server.try_recv()?.map(|request| self.arrived(request)))
+    }
+}
+
 impl Shared {
-    /// A worker's life: until the gate is closed and the worker is unblocked.
+    /// A worker's life: until the intake is closed.
     pub(super) fn work(self: &Arc<Shared>) {
         loop {
-            match self.next(|server| server.recv().map(Some)) {
-                Ok(arrival) => self.take(arrival),
-                // Being unblocked is an error too.
-                Err(_) if self.gate.is_closed() => return,
+            match self.intake.next(&**self) {
+                Ok(Some(arrival)) => self.take(arrival),
+                Ok(None) => return,
                 Err(error) => {
                     // tiny_http has ended its accept thread: nobody can connect any more.
                     (self.fatal)(&error);
@@ -57,40 +64,34 @@ impl Shared {
 
     /// Answers what came in after the gate was closed and that no worker took.
     pub(super) fn turn_the_rest_away(self: &Arc<Shared>) -> io::Result<()> {
-        while let Some(arrival) = self.next(tiny_http::Server::try_recv)? {
-            self.take(Some(arrival));
+        // tiny_http gives nothing once where the wait was ended, and what came after that follows.
+        for _ in 0..2 {
+            while let Some(arrival) = Source::take(&**self)? {
+                self.take(arrival);
+            }
         }
         Ok(())
     }
 
-    /// Takes the next request and notes it, one thread at a time: the requests of a connection have to be
-    /// noted in their order.
-    fn next(
-        &self,
-        receive: impl FnOnce(&tiny_http::Server) -> io::Result<Option<tiny_http::Request>>,
-    ) -> io::Result<Option<Arrival<tiny_http::Request>>> {
-        let _intake = self.intake.lock();
-        let request = receive(&self.server)?;
-        Ok(request.map(|request| {
-            // There is no address only on a unix socket, and we listen on none.
-            let address = request.remote_addr().copied().unwrap_or(self.config.listen);
-            self.connections.arrive(address, request, Instant::now())
-        }))
+    fn arrived(&self, request: tiny_http::Request) -> Arrival<tiny_http::Request> {
+        // There is no address only on a unix socket, and we listen on none.
+        let address = request.remote_addr().copied().unwrap_or(self.config.listen);
+        self.connections.arrive(address, request, Instant::now())
     }
 
-    fn take(self: &Arc<Shared>, arrival: Option<Arrival<tiny_http::Request>>) {
+    fn take(self: &Arc<Shared>, arrival: Arrival<tiny_http::Request>) {
         match arrival {
-            Some(Arrival::Serve(ticket, request)) => {
+            Arrival::Serve(ticket, request) => {
                 if ticket.is_new {
                     self.kicker.ask();
                 }
                 self.begin(Exchange::new(request, ticket));
             }
-            Some(Arrival::Forget(request)) => {
+            Arrival::Forget(request) => {
                 log::warn!("a request on a connection that was given up");
                 std::mem::forget(request);
             }
-            Some(Arrival::Kept) | None => {}
+            Arrival::Kept => {}
         }
     }
 

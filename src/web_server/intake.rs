@@ -1,0 +1,183 @@
+//! How the workers take requests, one thread at a time: the requests of a connection have to be noted in their
+//! order.
+//!
+//! One worker *receives*: it sleeps in tiny_http's queue, takes what is there in one go, keeps the first request
+//! and leaves the others to whoever comes. The other idle workers sleep here. A worker that leaves with a
+//! request wakes one of them if nobody receives, so there is a receiver as long as any worker is idle: no request
+//! waits for another to end. A busy service wakes nobody: its workers find requests here without sleeping.
+//!
+//! Locking: the mutex is held for a few instructions, never while receiving.
+
+use std::{collections::VecDeque, io};
+
+use parking_lot::{Condvar, Mutex};
+
+/// Most requests that are taken in one go.
+const TAKEN_MAX: usize = 16;
+
+/// Where requests come from. Called by one thread at a time.
+pub(super) trait Source<R> {
+    /// Waits for a request. An error means that none will come any more, or that somebody wanted to end the
+    /// wait.
+    fn wait(&self) -> io::Result<R>;
+
+    /// A request that is there already.
+    fn take(&self) -> io::Result<Option<R>>;
+}
+
+/// Requests that were taken and that no worker has yet.
+pub(super) struct Intake<R> {
+    state: Mutex<State<R>>,
+    changed: Condvar,
+}
+
+struct State<R> {
+    taken: VecDeque<R>,
+    receives: bool,
+    asleep: usize,
+    closed: bool,
+}
+
+impl<R> Intake<R> {
+    pub(super) fn new() -> Intake<R> {
+        let state = State { taken: VecDeque::new(), receives: false, asleep: 0, closed: false };
+        Intake { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// The next request, for a worker; `None` when there is none any more because this was closed.
+    ///
+    /// # Errors
+    /// That of the source.
+    pub(super) fn next(&self, source: &impl Source<R>) -> io::Result<Option<R>> {
+        let mut state = self.state.lock();
+        loop {
+            if let Some(request) = state.taken.pop_front() {
+                if !state.receives && state.asleep > 0 {
+                    self.changed.notify_one();
+                }
+                return Ok(Some(request));
+            }
+            if state.closed {
+                return Ok(None);
+            }
+            if state.receives {
+                state.asleep += 1;
+                self.changed.wait(&mut state);
+                state.asleep -= 1;
+                continue;
+            }
+            state.receives = true;
+            drop(state);
+            let received = receive(source);
+            state = self.state.lock();
+            state.receives = false;
+            match received {
+                Ok(requests) => state.taken.extend(requests),
+                Err(_) if state.closed => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Lets the workers end when all is taken. Whoever receives has still to be woken, once.
+    pub(super) fn close(&self) {
+        self.state.lock().closed = true;
+        self.changed.notify_all();
+    }
+}
+
+/// Waits for a request, and takes those which are there then.
+fn receive<R>(source: &impl Source<R>) -> io::Result<Vec<R>> {
+    let mut requests = vec![source.wait()?];
+    while requests.len() < TAKEN_MAX {
+        match source.take() {
+            Ok(Some(request)) => requests.push(request),
+            // An error comes again at the next wait.
+            Ok(None) | Err(_) => break,
+        }
+    }
+    Ok(requests)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Arc, mpsc},
+        thread,
+        time::Duration,
+    };
+
+    use super::*;
+
+    /// Numbers, and an end to the wait.
+    struct Numbers(Mutex<mpsc::Receiver<Option<u32>>>);
+
+    impl Source<u32> for Numbers {
+        fn wait(&self) -> io::Result<u32> {
+            let received = self.0.try_lock().expect("one thread at a time").recv();
+            received.ok().flatten().ok_or_else(|| io::Error::other("woken"))
+        }
+
+        fn take(&self) -> io::Result<Option<u32>> {
+            // Like tiny_http, this takes a call that should have ended the wait.
+            Ok(self.0.try_lock().expect("one thread at a time").try_recv().ok().flatten())
+        }
+    }
+
+    #[test]
+    fn a_worker_that_is_held_up_holds_up_no_request() {
+        let (send, numbers) = mpsc::channel();
+        let numbers = Arc::new(Numbers(Mutex::new(numbers)));
+        let intake = Arc::new(Intake::new());
+        let (done, seen) = mpsc::channel();
+        // Each worker takes one request and never comes back, as if it was held up.
+        for number in 0..40 {
+            send.send(Some(number)).unwrap();
+        }
+        let workers: Vec<_> = (0..40)
+            .map(|_| {
+                let (numbers, intake, done) = (numbers.clone(), intake.clone(), done.clone());
+                thread::spawn(move || done.send(intake.next(&*numbers).unwrap().unwrap()).unwrap())
+            })
+            .collect();
+        let mut all: Vec<u32> =
+            (0..40).map(|_| seen.recv_timeout(Duration::from_secs(60)).unwrap()).collect();
+        all.sort_unstable();
+        assert_eq!(all, Vec::from_iter(0..40));
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+    }
+
+    #[test]
+    fn requests_are_left_in_their_order_and_all_workers_end() {
+        let (send, numbers) = mpsc::channel();
+        let numbers = Arc::new(Numbers(Mutex::new(numbers)));
+        let intake = Arc::new(Intake::new());
+        for number in 0..100 {
+            send.send(Some(number)).unwrap();
+        }
+        let all: Vec<u32> = (0..100).map(|_| intake.next(&*numbers).unwrap().unwrap()).collect();
+        assert_eq!(all, Vec::from_iter(0..100));
+        let workers: Vec<_> = (0..4)
+            .map(|_| {
+                let (numbers, intake) = (numbers.clone(), intake.clone());
+                thread::spawn(move || intake.next(&*numbers).unwrap())
+            })
+            .collect();
+        intake.close();
+        send.send(None).unwrap();
+        for worker in workers {
+            assert_eq!(worker.join().unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_source_is_the_workers() {
+        let (send, numbers) = mpsc::channel();
+        send.send(Some(1)).unwrap();
+        drop(send);
+        let intake = Intake::new();
+        let numbers = Numbers(Mutex::new(numbers));
+        assert_eq!(intake.next(&numbers).unwrap(), Some(1));
+        assert!(intake.next(&numbers).is_err());
+    }
+}
