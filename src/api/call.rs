@@ -126,6 +126,10 @@ pub trait Calls: Send + Sync {
     fn handle(&self, call: Call) -> Step;
 
     /// Runs `then` as soon as `revision` is committed: at once on this thread when it is already, else on
-    /// the commit writer's, so it must be short.
-    fn after_commit(&self, revision: Revision, then: Box<dyn FnOnce() + Send>);
+    /// that which commits, so it must be short. `true` when nobody is at it: then [`Calls::commit`] is to be
+    /// called, soon.
+    fn after_commit(&self, revision: Revision, then: Box<dyn FnOnce() + Send>) -> bool;
+
+    /// Commits what waits for it, unless somebody else does. May block for as long as the disk takes.
+    fn commit(&self);
 }

@@ -5,7 +5,7 @@
 //! live here and are a contract; statuses, headers and problem documents belong to
 //! [`crate::http_interface`].
 //!
-//! Nothing here blocks but [`Blocked::wait`]. A reply may only be sent when the revision in it is
+//! Nothing here blocks but [`Blocked::wait`] and [`Calls::commit`]. A reply may only be sent when the revision in it is
 //! committed: see [`Calls::after_commit`].
 
 mod body;
@@ -60,8 +60,12 @@ impl Calls for Api {
         self.route(&call).unwrap_or_else(Step::Done)
     }
 
-    fn after_commit(&self, revision: Revision, then: Box<dyn FnOnce() + Send>) {
-        self.service.after_commit(revision, then);
+    fn after_commit(&self, revision: Revision, then: Box<dyn FnOnce() + Send>) -> bool {
+        self.service.after_commit(revision, then)
+    }
+
+    fn commit(&self) {
+        self.service.commit();
     }
 }
 

@@ -165,8 +165,14 @@ impl Interface {
     }
 
     /// Runs `then` as soon as `revision` is committed; see [`Calls::after_commit`].
-    pub fn after_commit(&self, revision: Revision, then: Box<dyn FnOnce() + Send>) {
-        self.calls.after_commit(revision, then);
+    #[must_use]
+    pub fn after_commit(&self, revision: Revision, then: Box<dyn FnOnce() + Send>) -> bool {
+        self.calls.after_commit(revision, then)
+    }
+
+    /// Commits; see [`Calls::commit`].
+    pub fn commit(&self) {
+        self.calls.commit();
     }
 }
 

@@ -35,9 +35,12 @@ impl Calls for Script {
         }
     }
 
-    fn after_commit(&self, _: Revision, then: Box<dyn FnOnce() + Send>) {
+    fn after_commit(&self, _: Revision, then: Box<dyn FnOnce() + Send>) -> bool {
         then();
+        false
     }
+
+    fn commit(&self) {}
 }
 
 fn answer(outcome: Outcome) -> Answer {

@@ -26,7 +26,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering, fence},
     },
     time::{Duration, Instant},
 };
@@ -123,10 +123,23 @@ impl Shared {
         let Some(mut writer) = self.writer.try_lock() else { return };
         writer.commit(self);
         drop(writer);
-        // Whoever found the lock taken relies on this.
-        if self.commits.is_awaited() {
+        if self.is_more_awaited() {
             self.wake_writer(&mut self.state.lock());
         }
+    }
+
+    /// Whether somebody is at it, who will look again afterwards: after what waits was put where it waits.
+    pub(super) fn is_committing(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.writer.is_locked()
+    }
+
+    /// Whether more waits: to be asked after the writer's lock was given back, since whoever found it taken
+    /// relies on that. One of both sees what the other did: each first writes and then reads (the pattern of
+    /// Dekker), with a fence between.
+    fn is_more_awaited(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.commits.is_awaited()
     }
 
     /// Has the writer's thread look for what there is to do.
@@ -149,8 +162,7 @@ impl Shared {
             }
             rest = writer.tidy(self);
             drop(writer);
-            // Whoever found the lock taken relies on this.
-            if self.commits.is_awaited() {
+            if self.is_more_awaited() {
                 rest = Duration::ZERO;
             }
         }

@@ -13,7 +13,7 @@
 //! together with either. The storage has a lock of its own, taken before the state's (`commit`). Two threads
 //! belong to the service, the commit writer (`commit`) and the ticker
 //! (`ticker`); everything else runs on the caller's thread. Only [`BlockedClaim::wait`] and the
-//! watching calls block, and [`Service::after_commit`] for the time of a commit.
+//! watching calls block, and [`Service::commit`] for the time of one.
 //!
 //! # What may fail
 //!
@@ -191,11 +191,15 @@ impl Service {
     }
 
     /// Runs `then` as soon as `revision` is durable: at once on this thread when it is already, else on
-    /// that which commits, so it must be short. That may be this one: may block for as long as the disk takes.
-    pub fn after_commit(&self, revision: Revision, then: Box<dyn FnOnce() + Send>) {
-        if self.shared.commits.after(revision, then) {
-            self.shared.commit();
-        }
+    /// that which commits, so it must be short. `true` when nobody is at it: then [`Service::commit`] is to be
+    /// called, soon.
+    pub fn after_commit(&self, revision: Revision, then: Box<dyn FnOnce() + Send>) -> bool {
+        self.shared.commits.after(revision, then) && !self.shared.is_committing()
+    }
+
+    /// Commits what there is, unless somebody else does. May block for as long as the disk takes.
+    pub fn commit(&self) {
+        self.shared.commit();
     }
 
     /// The last durable revision.

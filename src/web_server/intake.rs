@@ -1,19 +1,26 @@
 //! How the workers take requests, one thread at a time: the requests of a connection have to be noted in their
 //! order.
 //!
-//! One worker *receives*: it sleeps in tiny_http's queue, takes what is there in one go, keeps the first request
-//! and leaves the others to whoever comes. The other idle workers sleep here. A worker that leaves with a
-//! request wakes one of them if nobody receives, so there is a receiver as long as any worker is idle: no request
-//! waits for another to end. A busy service wakes nobody: its workers find requests here without sleeping.
+//! One worker *receives*: it sleeps in tiny_http's queue, takes what is there in one go, and serves it itself,
+//! while what comes meanwhile gathers in the queue. Handling takes microseconds, less than waking a thread, so
+//! another worker is woken only where there is enough for two, or when this one is about to wait for the disk
+//! ([`Intake::step_aside`]). Where it is held up by something that nobody could know of (a client that takes no
+//! answer), the others look by themselves after [`LOOK_AGAIN`].
 //!
 //! Locking: the mutex is held for a few instructions, never while receiving.
 
-use std::{collections::VecDeque, io};
+use std::{collections::VecDeque, io, time::Duration};
 
 use parking_lot::{Condvar, Mutex};
 
 /// Most requests that are taken in one go.
 const TAKEN_MAX: usize = 16;
+
+/// So many that nobody has yet are work for one more worker.
+const ENOUGH_FOR_TWO: usize = 4;
+
+/// How long an idle worker sleeps before it looks whether requests wait for one that does not come.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Where requests come from. Called by one thread at a time.
 pub(super) trait Source<R> {
@@ -52,7 +59,7 @@ impl<R> Intake<R> {
         let mut state = self.state.lock();
         loop {
             if let Some(request) = state.taken.pop_front() {
-                if !state.receives && state.asleep > 0 {
+                if state.taken.len() >= ENOUGH_FOR_TWO && state.asleep > 0 {
                     self.changed.notify_one();
                 }
                 return Ok(Some(request));
@@ -62,7 +69,7 @@ impl<R> Intake<R> {
             }
             if state.receives {
                 state.asleep += 1;
-                self.changed.wait(&mut state);
+                self.changed.wait_for(&mut state, LOOK_AGAIN);
                 state.asleep -= 1;
                 continue;
             }
@@ -76,6 +83,14 @@ impl<R> Intake<R> {
                 Err(_) if state.closed => {}
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// The calling worker may be away for longer: another takes its place.
+    pub(super) fn step_aside(&self) {
+        let state = self.state.lock();
+        if !state.receives && state.asleep > 0 {
+            self.changed.notify_one();
         }
     }
 
@@ -168,6 +183,23 @@ mod tests {
         for worker in workers {
             assert_eq!(worker.join().unwrap(), None);
         }
+    }
+
+    #[test]
+    fn who_steps_aside_is_followed_at_once() {
+        let (send, numbers) = mpsc::channel();
+        let numbers = Arc::new(Numbers(Mutex::new(numbers)));
+        let intake = Arc::new(Intake::new());
+        send.send(Some(0)).unwrap();
+        assert_eq!(intake.next(&*numbers).unwrap(), Some(0));
+        let follower = thread::spawn({
+            let (numbers, intake) = (numbers.clone(), intake.clone());
+            move || (intake.next(&*numbers).unwrap(), intake.next(&*numbers).unwrap())
+        });
+        intake.step_aside();
+        send.send(Some(1)).unwrap();
+        send.send(Some(2)).unwrap();
+        assert_eq!(follower.join().unwrap(), (Some(1), Some(2)));
     }
 
     #[test]

@@ -67,6 +67,8 @@ impl Responders {
     /// Sends a response when `after` is committed: on this thread when it is already or this thread
     /// commits it, else on one of the responders'. Never waits for the commit of another thread.
     ///
+    /// `before_commit` is called before this thread waits for the disk.
+    ///
     /// When the commit never comes, because the commit writer has failed, the exchange is dropped with what
     /// it waited for and the client sees no success.
     pub(super) fn deliver(
@@ -75,6 +77,7 @@ impl Responders {
         exchange: Exchange,
         response: Response,
         after: Revision,
+        before_commit: impl FnOnce(),
     ) {
         if after == Revision(0) {
             exchange.respond(response);
@@ -95,7 +98,10 @@ impl Responders {
                 }
             }
         };
-        interface.after_commit(after, Box::new(then));
+        if interface.after_commit(after, Box::new(then)) {
+            before_commit();
+            interface.commit();
+        }
         let found = std::mem::replace(&mut *place.lock(), Place::Left);
         if let Place::Here(parcel) = found {
             let (exchange, response) = *parcel;

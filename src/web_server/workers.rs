@@ -172,7 +172,8 @@ impl Shared {
         let peer = caller.as_ref().map(|caller| Arc::clone(&caller.peer));
         match self.interface.handle(Request { head, body }, peer) {
             Handled::Ready { response, after } => {
-                self.responders.deliver(&self.interface, exchange, response, after);
+                let step_aside = || self.intake.step_aside();
+                self.responders.deliver(&self.interface, exchange, response, after, step_aside);
             }
             Handled::Blocked(call) => match self.waiting.slot() {
                 Some(slot) => self.wait_on(slot, exchange, call, caller),
@@ -199,7 +200,7 @@ impl Shared {
             let watched = shared.presence.as_ref().zip(caller).map(|(p, caller)| p.watch(caller));
             let (response, after) = call.wait();
             drop(watched);
-            shared.responders.deliver(&shared.interface, exchange, response, after);
+            shared.responders.deliver(&shared.interface, exchange, response, after, || ());
         }));
     }
 }

@@ -116,7 +116,9 @@ impl Bench {
     /// Whether `revision` is safe before the deadline.
     fn wait_for_commit(&self, revision: Revision) -> bool {
         let (sender, receiver) = mpsc::channel();
-        self.service.after_commit(revision, Box::new(move || sender.send(()).unwrap()));
+        if self.service.after_commit(revision, Box::new(move || sender.send(()).unwrap())) {
+            self.service.commit();
+        }
         receiver.recv_timeout(DEADLINE).is_ok()
     }
 
@@ -142,7 +144,10 @@ fn nothing_is_answered_that_a_failed_commit_could_undo() {
         assert!(matches!(outcome, Outcome::Granted(_)));
         let (sender, receiver) = mpsc::channel::<()>();
         // The closure is dropped unrun, or kept for ever; it is never run.
-        bench.service.after_commit(revision, Box::new(move || sender.send(()).unwrap()));
+        let then = Box::new(move || sender.send(()).unwrap());
+        if bench.service.after_commit(revision, then) {
+            bench.service.commit();
+        }
         let failure = bench.failed.recv_timeout(DEADLINE).unwrap();
         assert!(!failure.is_empty());
         assert!(receiver.try_recv().is_err(), "answered, though the commit had failed");

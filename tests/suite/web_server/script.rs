@@ -102,13 +102,16 @@ impl Calls for Script {
         })
     }
 
-    fn after_commit(&self, revision: Revision, then: Then) {
+    fn after_commit(&self, revision: Revision, then: Then) -> bool {
         if revision <= COMMITTED {
             then();
         } else {
             self.set(|state| state.uncommitted.push((revision, then)));
         }
+        false
     }
+
+    fn commit(&self) {}
 }
 
 pub(super) struct Waiter(Arc<Script>);
