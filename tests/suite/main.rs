@@ -4,6 +4,7 @@
 mod api_doc;
 mod bad_input;
 mod bad_request;
+mod bursts;
 mod client;
 mod client_commands;
 mod client_doctor;
