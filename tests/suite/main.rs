@@ -24,6 +24,7 @@ mod http;
 mod layers;
 mod lifecycle;
 mod nginx;
+mod no_netlink;
 mod openapi;
 mod presence;
 mod proxy;
