@@ -32,6 +32,7 @@ mod readme;
 mod repetition;
 mod schema;
 mod service;
+mod slow_reader;
 mod storage_failures;
 mod waiting;
 mod web_server;
