@@ -5,7 +5,10 @@ use std::{io, sync::Arc, thread::JoinHandle};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::Mutex;
 
-use super::exchange::Exchange;
+use super::{
+    crew::{Crew, LOOK_INTERVAL, StandIn},
+    exchange::Exchange,
+};
 use crate::{
     http_interface::{Interface, Response},
     model::Revision,
@@ -20,22 +23,25 @@ enum Message {
 /// connection that waits for it, and the connections are bounded.
 pub(super) struct Responders {
     sender: Sender<Message>,
+    receiver: Receiver<Message>,
     threads: usize,
+    pub(super) crew: Arc<Crew>,
 }
 
 impl Responders {
     /// Starts the threads.
     pub(super) fn start(threads: usize) -> io::Result<(Responders, Vec<JoinHandle<()>>)> {
         let (sender, receiver) = unbounded();
+        let crew = Crew::new(threads);
         let handles = (0..threads)
             .map(|number| {
-                let receiver: Receiver<Message> = receiver.clone();
+                let (receiver, crew) = (receiver.clone(), Arc::clone(&crew));
                 std::thread::Builder::new()
                     .name(format!("respond-{number}"))
-                    .spawn(move || run(&receiver))
+                    .spawn(move || run(&receiver, &crew))
             })
             .collect::<io::Result<_>>()?;
-        Ok((Responders { sender, threads }, handles))
+        Ok((Responders { sender, receiver, threads, crew }, handles))
     }
 
     /// Sends a response when `after` is committed: on this thread when it is already, else on one of the
@@ -79,6 +85,24 @@ impl Responders {
         }
     }
 
+    /// Sends for a while, beside threads that are stuck.
+    pub(super) fn work_as(&self, stand_in: &StandIn) {
+        while stand_in.is_needed() {
+            match self.receiver.recv_timeout(LOOK_INTERVAL) {
+                Ok(Message::Send(parcel)) => {
+                    let (exchange, response) = *parcel;
+                    stand_in.work(|| exchange.respond(response));
+                }
+                Ok(Message::Stop) => {
+                    // It was for one of the others.
+                    let _ = self.sender.send(Message::Stop);
+                    return;
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
     /// Lets the threads end, after what is in the channel already.
     pub(super) fn stop(&self) {
         for _ in 0..self.threads {
@@ -87,9 +111,9 @@ impl Responders {
     }
 }
 
-fn run(receiver: &Receiver<Message>) {
+fn run(receiver: &Receiver<Message>, crew: &Crew) {
     while let Ok(Message::Send(parcel)) = receiver.recv() {
         let (exchange, response) = *parcel;
-        exchange.respond(response);
+        crew.work(|| exchange.respond(response));
     }
 }

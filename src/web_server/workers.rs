@@ -3,11 +3,12 @@
 
 use std::{io, sync::Arc, time::Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     Config, Fatal,
     connections::{Arrival, Connections},
+    crew::{Crew, LOOK_INTERVAL, StandIn},
     exchange::Exchange,
     gate::Gate,
     kick::Kicker,
@@ -29,6 +30,8 @@ pub(super) struct Shared {
     pub(super) connections: Arc<Connections<tiny_http::Request>>,
     /// Held while a request is taken, which is all the time when there is none.
     pub(super) intake: Mutex<()>,
+    /// The workers.
+    pub(super) crew: Arc<Crew>,
     pub(super) kicker: Arc<Kicker>,
     /// Where the kernel says who is there.
     pub(super) presence: Option<Arc<Presence>>,
@@ -43,7 +46,7 @@ impl Shared {
     pub(super) fn work(self: &Arc<Shared>) {
         loop {
             match self.next(|server| server.recv().map(Some)) {
-                Ok(arrival) => self.take(arrival),
+                Ok(arrival) => self.crew.work(|| self.take(arrival)),
                 // Being unblocked is an error too.
                 Err(_) if self.gate.is_closed() => return,
                 Err(error) => {
@@ -52,6 +55,33 @@ impl Shared {
                     return;
                 }
             }
+        }
+    }
+
+    /// The same for a while, beside workers that are stuck.
+    pub(super) fn work_as(self: &Arc<Shared>, stand_in: &StandIn) {
+        while stand_in.is_needed() && !self.gate.is_closed() {
+            let Some(intake) = self.intake.try_lock_for(LOOK_INTERVAL) else { continue };
+            match self.next_of(&intake, |server| server.recv_timeout(LOOK_INTERVAL)) {
+                Ok(arrival @ Some(_)) => {
+                    drop(intake);
+                    stand_in.work(|| self.take(arrival));
+                }
+                // Perhaps a worker was to be unblocked.
+                Ok(None) if self.gate.is_closed() => self.server.unblock(),
+                Ok(None) => {}
+                Err(error) => {
+                    (self.fatal)(&error);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Runs on a thread of the pool for slow work, if there is one.
+    pub(super) fn start_stand_in(&self, run: impl FnOnce() + Send + 'static) {
+        if let Some(slot) = self.slow.slot() {
+            slot.run(Box::new(run));
         }
     }
 
@@ -69,7 +99,14 @@ impl Shared {
         &self,
         receive: impl FnOnce(&tiny_http::Server) -> io::Result<Option<tiny_http::Request>>,
     ) -> io::Result<Option<Arrival<tiny_http::Request>>> {
-        let _intake = self.intake.lock();
+        self.next_of(&self.intake.lock(), receive)
+    }
+
+    fn next_of(
+        &self,
+        _intake: &MutexGuard<'_, ()>,
+        receive: impl FnOnce(&tiny_http::Server) -> io::Result<Option<tiny_http::Request>>,
+    ) -> io::Result<Option<Arrival<tiny_http::Request>>> {
         let request = receive(&self.server)?;
         Ok(request.map(|request| {
             // There is no address only on a unix socket, and we listen on none.

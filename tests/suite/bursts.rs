@@ -68,9 +68,9 @@ fn part_of_a_burst(address: SocketAddr, connections: usize) -> (Duration, Vec<Tc
     (slowest, begun.into_iter().map(|(_, stream)| stream).collect())
 }
 
-/// The bursts of [`BURSTS`], each after `prepare`, which gives the address.
-fn bursts(what: &str, mut prepare: impl FnMut() -> SocketAddr) {
-    for (bursts, connections) in BURSTS {
+/// The bursts of [`BURSTS`], each after `prepare`, which gives the address; gives the slowest answer of each kind.
+fn bursts(what: &str, mut prepare: impl FnMut() -> SocketAddr) -> [Duration; 2] {
+    BURSTS.map(|(bursts, connections)| {
         let mut slowest = Duration::ZERO;
         for number in 0..bursts {
             let (took, open) = burst(prepare(), connections);
@@ -78,18 +78,19 @@ fn bursts(what: &str, mut prepare: impl FnMut() -> SocketAddr) {
             slowest = slowest.max(took);
             drop(open);
         }
-        println!("{what}: {bursts} bursts of {connections}, slowest answer {slowest:?}");
-    }
+        slowest
+    })
 }
 
 #[test]
 fn on_fresh_daemons_all_are_answered() {
     let mut daemon = Daemon::start(CONFIG);
-    bursts("fresh, direct", || {
+    let slowest = bursts("fresh, direct", || {
         daemon.kill();
         daemon.start_again(Port::New);
         daemon.address()
     });
+    println!("slowest answers: {slowest:?}");
 }
 
 #[test]
@@ -97,21 +98,23 @@ fn on_a_warm_daemon_all_are_answered() {
     let daemon = Daemon::start(CONFIG);
     let at_rest = descriptors(daemon.pid());
     drop(burst(daemon.address(), BURSTS[0].1));
-    bursts("warm, direct", || {
+    let slowest = bursts("warm, direct", || {
         wait_until_closed(&daemon, at_rest);
         daemon.address()
     });
+    println!("slowest answers: {slowest:?}");
 }
 
 #[test]
 fn on_fresh_daemons_behind_nginx_all_are_answered() {
     let mut daemon = Daemon::start(CONFIG);
     let proxy = Proxy::start(&daemon);
-    bursts("fresh, through nginx", || {
+    let slowest = bursts("fresh, through nginx", || {
         daemon.kill();
         daemon.start_again(Port::Same);
         proxy.address()
     });
+    println!("slowest answers: {slowest:?}");
 }
 
 #[test]
@@ -120,10 +123,11 @@ fn on_a_warm_daemon_behind_nginx_all_are_answered() {
     let at_rest = descriptors(daemon.pid());
     let proxy = Proxy::start(&daemon);
     drop(burst(proxy.address(), BURSTS[0].1));
-    bursts("warm, through nginx", || {
+    let slowest = bursts("warm, through nginx", || {
         wait_until_closed(&daemon, at_rest + KEPT_DESCRIPTORS_MAX);
         proxy.address()
     });
+    println!("slowest answers: {slowest:?}");
 }
 
 /// Waits until the daemon has closed the connections of the last burst, so that their threads are idle.

@@ -18,6 +18,7 @@ mod core_rules;
 mod daemon;
 mod declarations;
 mod demo;
+mod direct;
 mod fake_service;
 mod farm;
 mod http;

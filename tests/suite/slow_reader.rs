@@ -46,14 +46,19 @@ impl SlowReader {
     }
 
     fn ask(address: SocketAddr) -> SlowReader {
+        let mut stream = SlowReader::connect(address);
+        stream.write_all(REQUEST).unwrap();
+        SlowReader { stream, taken: Vec::new() }
+    }
+
+    /// A connection whose client's end takes as little as possible.
+    pub(crate) fn connect(address: SocketAddr) -> TcpStream {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
         // Before it connects: the window is agreed on then.
         socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES).unwrap();
         socket.connect(&address.into()).unwrap();
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
-        let mut stream = TcpStream::from(socket);
-        stream.write_all(REQUEST).unwrap();
-        SlowReader { stream, taken: Vec::new() }
+        socket.into()
     }
 
     /// Takes a few bytes, when they are there.
