@@ -35,6 +35,7 @@ mod schema;
 mod service;
 mod slow_reader;
 mod storage_failures;
+mod threat_model;
 mod waiting;
 mod web_server;
 mod wire;
