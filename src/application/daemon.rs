@@ -6,7 +6,7 @@ use super::{
     Failure,
     clock::MachineClock,
     config::{self, Config},
-    declarations, limits,
+    declarations, futexes, limits,
 };
 use crate::{
     api::{self, Api},
@@ -33,6 +33,7 @@ impl Daemon {
             .limits
             .waiting_requests_max
             .unwrap_or_else(|| limits::waiting_requests(descriptors));
+        futexes::make_room(waiting_requests_max);
         let bound = bind(config, waiting_requests_max)?;
         let service = Arc::new(start_service(config, waiting_requests_max)?);
         declarations::apply(&service, &config.semaphores);

@@ -17,6 +17,7 @@ mod config;
 mod daemon;
 mod declarations;
 mod demo;
+mod futexes;
 mod limits;
 mod logging;
 mod panics;

@@ -161,6 +161,7 @@ impl Shared {
     fn unblock(&self, state: &mut State, entry: Entry, closed: bool) -> Now {
         let command = Command::Unblock { sequence: entry.sequence, closed };
         let (now, outcome) = self.apply(state, command);
+        self.hand_over(state);
         if let Err(error) = outcome {
             log::error!("leaving a claim was refused: {error}");
         }

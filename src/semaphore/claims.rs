@@ -113,6 +113,7 @@ impl Service {
         };
         match (outcome, slot, deadline) {
             (Outcome::Waiting { sequence, blocked: true }, Some(slot), Some(deadline)) => {
+                self.shared.hand_over(&mut state);
                 let entered = state.gates.enter(sequence, Role::Holder, peer.clone());
                 // The peer may be gone already and call back at once.
                 drop(state);

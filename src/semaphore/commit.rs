@@ -1,26 +1,41 @@
-//! The commit order: one writer thread takes whole batches, and replies go out after their batch.
+//! The commit order, and who commits.
 //!
 //! Changes come in the order in which the core made them, because they are appended to the batch under
-//! the lock under which the core made them. The writer takes all there is and makes it durable in one
+//! the lock under which the core made them. Whoever commits takes all there is and makes it durable in one
 //! transaction; there is no artificial delay, the sync itself gathers the next batch. What waits for a
-//! revision ([`Commits::after`]) is run by the writer as soon as that revision is safe, and so must be
-//! short. When nothing waits to be written, the writer folds the journal and prunes the history. A service
-//! that is never idle gets both too, one step after a batch: else a busy one would keep its history for ever.
+//! revision ([`Commits::after`]) runs as soon as that revision is safe, on the thread that committed, and so
+//! must be short.
+//!
+//! A change is committed when somebody waits for it: a reply, or a request that blocks on a claim which it
+//! is about. The thread with that reply commits itself if nobody is at it ([`Shared::commit`]): on a quiet
+//! service that saves two changes of threads. When more came meanwhile, the writer's thread goes on, for as
+//! long as there is more. That a claim has begun to wait is of no interest to anybody but its own request,
+//! which blocks: it goes along with the next commit, half a second later at the latest, when the ticker asks.
+//!
+//! When nothing waits to be written, the writer's thread folds the journal and prunes the history. A service
+//! that is never idle gets both too, step by step between the batches: else a busy one would keep its history for
+//! ever.
 //!
 //! An error of the storage is final: nothing that rests on the batch is ever run, and the `fatal`
 //! callback of the service is called, which ends the process.
+//!
+//! Locking: the writer's lock is taken before the state's, and by who has not the state's: waiting for it
+//! means waiting for the disk. The lock of what waits is innermost.
 
 use std::{
     collections::BTreeMap,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 
-use super::{FatalHandler, Shared};
+use super::{FatalHandler, Shared, gate::Gate, state::State};
 use crate::{
-    model::{Revision, WallTime},
+    model::{Change, Revision, WallTime},
     storage::{self, Storage},
 };
 
@@ -28,16 +43,27 @@ use crate::{
 type Then = Box<dyn FnOnce() + Send>;
 
 /// Longest step of the fold; a batch that comes meanwhile waits for it.
-const FOLD_STEP: Duration = Duration::from_millis(20);
-/// How long the writer must have had nothing to write before it folds: a job that ends within that time
+const FOLD_STEP: Duration = Duration::from_millis(5);
+/// How long nothing must have been written before the writer folds: a job that ends within that time
 /// costs one row.
 const FOLD_AFTER_IDLE: Duration = Duration::from_millis(200);
-/// Changes in the journal from which on the writer folds between batches too, one step after each.
+/// Changes in the journal from which on the writer folds between batches too, until so many are gone.
 const FOLD_CHANGES_MAX: usize = 20_000;
+const FOLD_CHANGES_AT_ONCE: usize = 5_000;
 /// How often old history is looked for.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// Rows that one step of pruning deletes at most.
 const PRUNE_ROWS_MAX: usize = 500;
+
+/// Changes that are not written yet, and what has to be told once they are.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) changes: Vec<Change>,
+    /// Gates of claims that the changes are about.
+    pub(super) gates: Vec<Arc<Gate>>,
+    /// Somebody waits for it and will not commit it himself.
+    pub(super) wanted: bool,
+}
 
 /// Which revision is safe, and what waits for a later one.
 #[derive(Default)]
@@ -57,19 +83,26 @@ impl Commits {
         Revision(self.committed.load(Ordering::Acquire))
     }
 
-    /// Runs `then` when `revision` is safe: now, or on the writer's thread.
-    pub(super) fn after(&self, revision: Revision, then: Then) {
+    /// Runs `then` now when `revision` is safe. Else it is kept until it is; then tells so.
+    pub(super) fn after(&self, revision: Revision, then: Then) -> bool {
         if revision > self.committed() {
             let mut waiting = self.waiting.lock();
             if revision > self.committed() {
                 let order = self.order.fetch_add(1, Ordering::Relaxed);
                 waiting.insert((revision, order), then);
-                return;
+                return true;
             }
         }
         then();
+        false
     }
 
+    /// Whether anything waits.
+    fn is_awaited(&self) -> bool {
+        !self.waiting.lock().is_empty()
+    }
+
+    /// Notes what is safe, and runs what has waited for it, in order.
     fn publish(&self, revision: Revision) {
         let ready = {
             let mut waiting = self.waiting.lock();
@@ -83,73 +116,166 @@ impl Commits {
     }
 }
 
-/// The writer thread: owns the storage.
-pub(super) struct Writer {
-    pub(super) storage: Box<dyn Storage>,
-    pub(super) history_kept: Duration,
-    pub(super) fatal: FatalHandler,
-    pub(super) journal_changes: usize,
-    pub(super) pruned_at: Option<Instant>,
-}
-
-impl Writer {
-    /// Writes until the service closes and all is written.
-    pub(super) fn run(mut self, shared: &Shared) {
-        if let Err(error) = self.write_all(shared) {
-            log::error!("storage failed, nothing is answered any more: {error}");
-            (self.fatal)(&error);
+impl Shared {
+    /// Commits what there is, unless somebody is at it: then the writer's thread goes on with the rest. To be
+    /// called without a lock. Blocks for as long as the disk takes.
+    pub(super) fn commit(&self) {
+        let Some(mut writer) = self.writer.try_lock() else { return };
+        writer.commit(self);
+        drop(writer);
+        // Whoever found the lock taken relies on this.
+        if self.commits.is_awaited() {
+            self.wake_writer(&mut self.state.lock());
         }
     }
 
-    fn write_all(&mut self, shared: &Shared) -> Result<(), storage::Error> {
-        let mut rest = FOLD_AFTER_IDLE;
+    /// Has the writer's thread look for what there is to do.
+    pub(super) fn wake_writer(&self, state: &mut State) {
+        state.batch.wanted = true;
+        self.batch_ready.notify_one();
+    }
+
+    /// The life of the writer's thread: until the service closes and all is written.
+    pub(super) fn write(&self) {
+        let mut rest = Duration::ZERO;
         loop {
-            let (batch, closed) = shared.next_batch(rest);
-            if let Some(last) = batch.last() {
-                self.storage.append(&batch)?;
-                shared.commits.publish(last.revision);
-                self.journal_changes += batch.len();
-                rest = FOLD_AFTER_IDLE;
-                if self.journal_changes > FOLD_CHANGES_MAX {
-                    self.fold_step(shared)?;
-                }
-                self.prune_step(shared)?;
-            } else if closed {
-                return Ok(());
-            } else {
-                rest = self.tidy(shared)?;
+            let closed = self.wait_for_batch(rest);
+            let mut writer = self.writer.lock();
+            while writer.commit(self) && (closed || self.commits.is_awaited()) {
+                writer.tidy_when_long(self);
+            }
+            if closed || writer.failed {
+                return;
+            }
+            rest = writer.tidy(self);
+            drop(writer);
+            // Whoever found the lock taken relies on this.
+            if self.commits.is_awaited() {
+                rest = Duration::ZERO;
             }
         }
     }
 
-    /// One step of what can wait; tells how long to rest before the next one.
-    fn tidy(&mut self, shared: &Shared) -> Result<Duration, storage::Error> {
-        if self.journal_changes > 0 {
-            self.fold_step(shared)?;
-            return Ok(Duration::ZERO);
+    /// Waits until the writer's thread is woken, at most for `rest`; tells whether the service is closed.
+    fn wait_for_batch(&self, rest: Duration) -> bool {
+        let mut state = self.state.lock();
+        if !state.batch.wanted && !state.is_closed() && !rest.is_zero() {
+            self.batch_ready.wait_for(&mut state, rest);
         }
-        Ok(if self.prune_step(shared)? { Duration::ZERO } else { PRUNE_EVERY })
+        state.is_closed()
+    }
+}
+
+/// The storage, and how far it is with what can wait.
+pub(super) struct Writer {
+    storage: Box<dyn Storage>,
+    history_kept: Duration,
+    fatal: FatalHandler,
+    failed: bool,
+    /// Changes in the journal.
+    journal_changes: usize,
+    /// The journal was too long and is not short enough yet.
+    is_long: bool,
+    appended_at: Instant,
+    pruned_at: Option<Instant>,
+}
+
+impl Writer {
+    pub(super) fn new(
+        storage: Box<dyn Storage>,
+        history_kept: Duration,
+        fatal: FatalHandler,
+        journal_changes: usize,
+    ) -> Writer {
+        Writer {
+            storage,
+            history_kept,
+            fatal,
+            failed: false,
+            journal_changes,
+            is_long: false,
+            appended_at: Instant::now(),
+            pruned_at: None,
+        }
+    }
+
+    /// Makes all there is durable and tells who waits for it; `false` when there was nothing, or it failed.
+    fn commit(&mut self, shared: &Shared) -> bool {
+        let batch = std::mem::take(&mut shared.state.lock().batch);
+        let Some(revision) = batch.changes.last().map(|change| change.revision) else {
+            return false;
+        };
+        let appended = if self.failed { None } else { Some(self.storage.append(&batch.changes)) };
+        if appended.and_then(|appended| self.checked(appended)).is_none() {
+            return false;
+        }
+        shared.commits.publish(revision);
+        batch.gates.iter().for_each(|gate| gate.announce());
+        self.appended_at = Instant::now();
+        let was_empty = self.journal_changes == 0;
+        self.journal_changes += batch.changes.len();
+        self.is_long |= self.journal_changes > FOLD_CHANGES_MAX;
+        if was_empty || self.is_long {
+            // The writer's thread may sleep as if it had nothing to do.
+            shared.wake_writer(&mut shared.state.lock());
+        }
+        true
+    }
+
+    /// One step of what can wait; tells how long to rest before the next one.
+    fn tidy(&mut self, shared: &Shared) -> Duration {
+        let pruned = self.prune_step(shared);
+        let idle = self.appended_at.elapsed();
+        if self.journal_changes == 0 {
+            return if pruned { Duration::ZERO } else { PRUNE_EVERY };
+        }
+        if self.is_long || idle >= FOLD_AFTER_IDLE {
+            self.fold_step(shared);
+            return Duration::ZERO;
+        }
+        FOLD_AFTER_IDLE - idle
+    }
+
+    /// The same between batches, where it cannot wait any more.
+    fn tidy_when_long(&mut self, shared: &Shared) {
+        self.prune_step(shared);
+        if self.is_long {
+            self.fold_step(shared);
+        }
     }
 
     /// One step of pruning, if it is time; tells whether it was.
-    fn prune_step(&mut self, shared: &Shared) -> Result<bool, storage::Error> {
+    fn prune_step(&mut self, shared: &Shared) -> bool {
         if self.pruned_at.is_some_and(|at| at.elapsed() < PRUNE_EVERY) {
-            return Ok(false);
+            return false;
         }
         let now = shared.clock.now().wall;
         let kept_ms = i64::try_from(self.history_kept.as_millis()).unwrap_or(i64::MAX);
         let before = WallTime(now.0.saturating_sub(kept_ms));
-        if self.storage.prune(before, PRUNE_ROWS_MAX)? < PRUNE_ROWS_MAX {
+        let pruned = self.storage.prune(before, PRUNE_ROWS_MAX);
+        if self.checked(pruned).is_none_or(|rows| rows < PRUNE_ROWS_MAX) {
             self.pruned_at = Some(Instant::now());
         }
-        Ok(true)
+        true
     }
 
-    fn fold_step(&mut self, shared: &Shared) -> Result<(), storage::Error> {
-        let folded = self.storage.fold(FOLD_STEP)?;
+    fn fold_step(&mut self, shared: &Shared) {
+        let folded = self.storage.fold(FOLD_STEP);
+        let Some(folded) = self.checked(folded) else { return };
         self.journal_changes = folded.changes_left;
+        self.is_long &= folded.changes_left > FOLD_CHANGES_MAX - FOLD_CHANGES_AT_ONCE;
         shared.forget_folded(folded.revision);
-        Ok(())
+    }
+
+    /// What the storage did; nothing when it has failed, which ends the process.
+    fn checked<T>(&mut self, result: Result<T, storage::Error>) -> Option<T> {
+        result
+            .inspect_err(|error| {
+                log::error!("storage failed, nothing is answered any more: {error}");
+                self.failed = true;
+                (self.fatal)(error);
+            })
+            .ok()
     }
 }
 

@@ -102,11 +102,9 @@ impl Gates {
         claim_gate.gate.announce();
     }
 
-    /// Wakes all that sleep on a claim.
-    pub(super) fn announce(&self, sequence: Sequence) {
-        if let Some(claim_gate) = self.claims.get(&sequence) {
-            claim_gate.gate.announce();
-        }
+    /// The gate of a claim, if requests sleep on it.
+    pub(super) fn gate(&self, sequence: Sequence) -> Option<Arc<Gate>> {
+        self.claims.get(&sequence).map(|claim_gate| Arc::clone(&claim_gate.gate))
     }
 
     /// Wakes all that sleep on any claim.

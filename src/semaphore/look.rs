@@ -247,7 +247,7 @@ impl Watcher {
     fn new(shared: &Arc<Shared>) -> Watcher {
         let mut state = shared.state.lock();
         state.pulse.watchers += 1;
-        shared.changed(&mut state);
+        shared.pulse(&mut state);
         Watcher(Arc::clone(shared))
     }
 }

@@ -10,9 +10,10 @@
 //! ([`Peer`]): it is held for microseconds, longer for a page of a listing, and where an admin drains, opens or
 //! removes a semaphore with a long queue.
 //! Lock order: state, then a gate's or a peer's own lock; the lock of what waits for a commit is never taken
-//! together with either. Two threads belong to the service, the commit writer (`commit`) and the ticker
+//! together with either. The storage has a lock of its own, taken before the state's (`commit`). Two threads
+//! belong to the service, the commit writer (`commit`) and the ticker
 //! (`ticker`); everything else runs on the caller's thread. Only [`BlockedClaim::wait`] and the
-//! watching calls block.
+//! watching calls block, and [`Service::after_commit`] for the time of a commit.
 //!
 //! # What may fail
 //!
@@ -109,9 +110,10 @@ pub struct Service {
 /// What the service's threads share.
 struct Shared {
     state: Mutex<State>,
-    /// The writer sleeps here until there is a batch.
+    /// The writer's thread sleeps here until there is something to do.
     batch_ready: Condvar,
     commits: Commits,
+    writer: Mutex<Writer>,
     slots: Arc<Slots>,
     clock: Arc<dyn Clock>,
     history: Arc<dyn History>,
@@ -144,21 +146,15 @@ impl Service {
             slots: Slots::new(options.waiting_requests_max),
             clock,
             history: storage.history(),
+            writer: Mutex::new(Writer::new(storage, options.history_kept, fatal, journal_changes)),
             options,
             pulse: Gate::default(),
             storage_low: AtomicBool::new(false),
             started_at: now.wall,
         });
-        let writer = Writer {
-            storage,
-            history_kept: options.history_kept,
-            fatal,
-            journal_changes,
-            pruned_at: None,
-        };
         let service = Service { shared: Arc::clone(&shared), threads: Mutex::default() };
         let for_writer = Arc::clone(&shared);
-        service.spawn("commit-writer", move || writer.run(&for_writer))?;
+        service.spawn("commit-writer", move || for_writer.write())?;
         service.spawn("ticker", move || ticker::run(&shared))?;
         Ok(service)
     }
@@ -195,9 +191,11 @@ impl Service {
     }
 
     /// Runs `then` as soon as `revision` is durable: at once on this thread when it is already, else on
-    /// the commit writer's, so it must be short.
+    /// that which commits, so it must be short. That may be this one: may block for as long as the disk takes.
     pub fn after_commit(&self, revision: Revision, then: Box<dyn FnOnce() + Send>) {
-        self.shared.commits.after(revision, then);
+        if self.shared.commits.after(revision, then) {
+            self.shared.commit();
+        }
     }
 
     /// The last durable revision.

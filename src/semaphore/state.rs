@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     Shared,
+    commit::Batch,
     core::{Command, Core, Error, Now, Outcome},
     gates::Gates,
 };
@@ -16,10 +17,14 @@ use crate::model::{Change, Claim, ClaimId, Event, Revision, Sequence};
 /// Watchers of semaphores are told at most this often.
 pub(super) const PULSE_EVERY: Duration = Duration::from_millis(500);
 
+/// So many changes of which nobody waits for any are committed all the same.
+const UNWANTED_CHANGES_MAX: usize = 1_000;
+
 /// The core, what is not written yet, and who waits for what.
 pub(super) struct State {
     pub(super) core: Core,
-    batch: Vec<Change>,
+    /// What is not written yet.
+    pub(super) batch: Batch,
     recovered_revision: Revision,
     /// The gates of claims that requests block on.
     pub(super) gates: Gates,
@@ -50,7 +55,7 @@ impl State {
         let mut state = State {
             recovered_revision: core.revision(),
             core,
-            batch: Vec::new(),
+            batch: Batch::default(),
             gates: Gates::default(),
             ended: RecentlyEnded::default(),
             pulse: Pulse::default(),
@@ -68,8 +73,8 @@ impl State {
         self.recovered_revision
     }
 
-    /// Handles a command: puts what happened into the batch and tells who waits for it. A claim on which
-    /// nobody blocks any more whose client is there gets nothing. Call [`Shared::changed`] afterwards.
+    /// Handles a command: puts what happened into the batch, with the gates of those who will be told. A claim
+    /// on which nobody blocks any more whose client is there gets nothing.
     pub(super) fn apply(&mut self, now: Now, command: Command) -> Result<Outcome, Error> {
         let mut events = Vec::new();
         let State { core, gates, .. } = self;
@@ -88,11 +93,11 @@ impl State {
         }
         for event in &events {
             if let Event::Claim { sequence, .. } = event {
-                self.gates.announce(*sequence);
+                self.batch.gates.extend(self.gates.gate(*sequence));
             }
         }
         self.note_ended();
-        self.batch.push(Change { revision: self.core.revision(), at: now.wall, events });
+        self.batch.changes.push(Change { revision: self.core.revision(), at: now.wall, events });
         outcome
     }
 
@@ -139,7 +144,8 @@ impl State {
 }
 
 impl Shared {
-    /// Handles a command under the state's lock; also tells when that was.
+    /// Handles a command under the state's lock; also tells when that was. The caller has a reply, which has
+    /// it committed: else he calls [`Shared::hand_over`].
     pub(super) fn apply(
         &self,
         state: &mut State,
@@ -147,28 +153,23 @@ impl Shared {
     ) -> (Now, Result<Outcome, Error>) {
         let now = self.clock.now();
         let outcome = state.apply(now, command);
-        self.changed(state);
+        self.pulse(state);
         (now, outcome)
     }
 
-    /// Wakes the writer, and the watchers, if there is something for them.
-    pub(super) fn changed(&self, state: &mut State) {
-        if !state.batch.is_empty() {
-            self.batch_ready.notify_one();
-        }
-        if state.take_pulse() {
-            self.pulse.announce();
+    /// Wakes the writer's thread if requests block on what has changed, or so much has that it cannot wait.
+    pub(super) fn hand_over(&self, state: &mut State) {
+        let Batch { changes, gates, .. } = &state.batch;
+        if !gates.is_empty() || changes.len() >= UNWANTED_CHANGES_MAX {
+            self.wake_writer(state);
         }
     }
 
-    /// For the writer: the changes that are not written yet, as soon as there are some; nothing after
-    /// `rest`. Also whether the service is closed.
-    pub(super) fn next_batch(&self, rest: Duration) -> (Vec<Change>, bool) {
-        let mut state = self.state.lock();
-        if state.batch.is_empty() && !state.closed && !rest.is_zero() {
-            self.batch_ready.wait_for(&mut state, rest);
+    /// Tells the watchers of semaphores, if there is something new for them.
+    pub(super) fn pulse(&self, state: &mut State) {
+        if state.take_pulse() {
+            self.pulse.announce();
         }
-        (std::mem::take(&mut state.batch), state.closed)
     }
 
     /// For the writer: what is folded up to `revision` is found in the history from now on.

@@ -29,7 +29,10 @@ pub(super) fn run(shared: &Shared) {
         if pulse % TICK_PULSES == 0 {
             tick(shared, &mut state);
         }
-        shared.changed(&mut state);
+        if !state.batch.changes.is_empty() {
+            shared.wake_writer(&mut state);
+        }
+        shared.pulse(&mut state);
     }
 }
 
@@ -51,7 +54,8 @@ fn tick(shared: &Shared, state: &mut MutexGuard<'_, State>) {
             log::error!("a time-out was refused: {error}");
             return;
         }
-        shared.changed(state);
+        shared.hand_over(state);
+        shared.pulse(state);
         MutexGuard::bump(state);
     }
 }

@@ -132,6 +132,8 @@ impl<R> Connections<R> {
             return;
         };
         change(entry);
+        // A request may have blocked for long; it was the same connection all the time.
+        entry.seen_at = Instant::now();
         let next = if entry.is_free() { entry.backlog.pop_front() } else { None };
         entry.is_busy |= next.is_some();
         drop(table);

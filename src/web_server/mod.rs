@@ -12,8 +12,7 @@
 //! | `presence`, one | notices clients that hang up while their call waits | nothing |
 //!
 //! So a release or a status request never queues behind a call that waits. No lock of this module is held
-//! while another is taken, during IO, or while the API is called; the one exception is the workers' turn
-//! at tiny_http's queue.
+//! while another is taken, during IO, or while the API is called.
 //!
 //! What tiny_http 0.12 does wrong and what is done about it stands where it is done: connections left
 //! behind in the module `kick`, clients that hang up in `presence`, clients that take no answers in `crew`, bodies in `exchange`, socket options in `listener`, panics in `panic`. An
@@ -24,6 +23,7 @@ mod connections;
 mod crew;
 mod exchange;
 mod gate;
+mod intake;
 mod kick;
 mod listener;
 mod panic;
@@ -41,8 +41,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
-
 pub use self::config::Config;
 pub use self::listener::Bound;
 pub use self::panic::is_of_a_connection;
@@ -51,6 +49,7 @@ use self::{
     crew::{Crew, Lookout},
     exchange::Exchange,
     gate::Gate,
+    intake::Intake,
     kick::Kicker,
     pool::Pool,
     presence::Presence,
@@ -110,7 +109,7 @@ impl Bound {
                 interface,
                 gate: Arc::new(Gate::default()),
                 connections: Arc::new(Connections::new(bounds, go_on)),
-                intake: Mutex::new(()),
+                intake: Intake::new(),
                 crew: Crew::new(config.worker_threads),
                 kicker,
                 presence,
@@ -154,9 +153,8 @@ impl WebServer {
         lookout.stop();
         let answered = shared.gate.wait_until_empty(deadline);
         // Until here the workers have turned away what came in.
-        for _ in &workers {
-            shared.server.unblock();
-        }
+        shared.intake.close();
+        shared.server.unblock();
         let deadline = deadline.max(Instant::now() + JOIN_TIME_MIN);
         let mut ended = join_until(workers, deadline);
         shared.waiting.stop();

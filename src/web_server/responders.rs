@@ -1,9 +1,8 @@
 //! Sending responses not before their commit, and not on the threads that handle requests or commit.
 
-use std::{io, sync::Arc, thread::JoinHandle};
+use std::{collections::VecDeque, io, sync::Arc, thread::JoinHandle, time::Duration};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::{
     crew::{Crew, LOOK_INTERVAL, StandIn},
@@ -14,38 +13,65 @@ use crate::{
     model::Revision,
 };
 
-enum Message {
-    Send(Box<(Exchange, Response)>),
-    Stop,
-}
+type Parcel = Box<(Exchange, Response)>;
 
-/// A few threads with one channel. Its length needs no bound of its own: every response in it belongs to a
+/// A commit lets go of many responses at once, and waking a thread costs as much as sending some. So one more
+/// is woken for so many that wait.
+const PARCELS_PER_THREAD: usize = 8;
+
+/// A thread that sleeps looks again after so long: the one that should have sent may be held up by a client that
+/// takes nothing.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// A few threads with one queue. Its length needs no bound of its own: every response in it belongs to a
 /// connection that waits for it, and the connections are bounded.
 pub(super) struct Responders {
-    sender: Sender<Message>,
-    receiver: Receiver<Message>,
-    threads: usize,
+    outbox: Arc<Outbox>,
     pub(super) crew: Arc<Crew>,
+}
+
+/// The queue. Its mutex is held for a few instructions, never while a response is sent.
+struct Outbox {
+    state: Mutex<State>,
+    filled: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    parcels: VecDeque<Parcel>,
+    /// With those that stand in.
+    threads: usize,
+    /// Threads that nobody has woken.
+    asleep: usize,
+    stopped: bool,
+}
+
+/// Where the thread that made a response looks for it after it has asked for the commit.
+enum Place {
+    Awaited,
+    Here(Parcel),
+    Left,
 }
 
 impl Responders {
     /// Starts the threads.
     pub(super) fn start(threads: usize) -> io::Result<(Responders, Vec<JoinHandle<()>>)> {
-        let (sender, receiver) = unbounded();
+        let state = Mutex::new(State { threads, ..State::default() });
+        let outbox = Arc::new(Outbox { state, filled: Condvar::new() });
         let crew = Crew::new(threads);
         let handles = (0..threads)
             .map(|number| {
-                let (receiver, crew) = (receiver.clone(), Arc::clone(&crew));
+                let (outbox, crew) = (Arc::clone(&outbox), Arc::clone(&crew));
                 std::thread::Builder::new()
                     .name(format!("respond-{number}"))
-                    .spawn(move || run(&receiver, &crew))
+                    .spawn(move || outbox.send_all(&crew))
             })
             .collect::<io::Result<_>>()?;
-        Ok((Responders { sender, receiver, threads, crew }, handles))
+        Ok((Responders { outbox, crew }, handles))
     }
 
-    /// Sends a response when `after` is committed: on this thread when it is already, else on one of the
-    /// responders'. Returns without waiting for the commit.
+    /// Sends a response when `after` is committed: on this thread when it is already or this thread
+    /// commits it, else on one of the responders'. Never waits for the commit of another thread.
     ///
     /// When the commit never comes, because the commit writer has failed, the exchange is dropped with what
     /// it waited for and the client sees no success.
@@ -60,26 +86,24 @@ impl Responders {
             exchange.respond(response);
             return;
         }
-        // The closure may run inside the API's or the commit writer's locks, so it writes to no socket:
-        // it puts the response where this thread finds it, or moves it on.
-        let caller = std::thread::current().id();
-        let committed = Arc::new(Mutex::new(None));
+        // The closure may run inside the API's or the commit writer's locks, so it writes to no socket: as long
+        // as this thread stays for it the response is put where it finds it, else it is a responder's.
+        let place = Arc::new(Mutex::new(Place::Awaited));
         let parcel = Box::new((exchange, response));
         let then = {
-            let committed = Arc::clone(&committed);
-            let sender = self.sender.clone();
+            let place = Arc::clone(&place);
+            let outbox = Arc::clone(&self.outbox);
             move || {
-                if std::thread::current().id() == caller {
-                    *committed.lock() = Some(parcel);
-                } else {
-                    // The other end is there as long as this sender is, or the process ends.
-                    let _ = sender.send(Message::Send(parcel));
+                let mut place = place.lock();
+                match *place {
+                    Place::Awaited => *place = Place::Here(parcel),
+                    Place::Here(_) | Place::Left => outbox.put(parcel),
                 }
             }
         };
         interface.after_commit(after, Box::new(then));
-        let parcel = committed.lock().take();
-        if let Some(parcel) = parcel {
+        let found = std::mem::replace(&mut *place.lock(), Place::Left);
+        if let Place::Here(parcel) = found {
             let (exchange, response) = *parcel;
             exchange.respond(response);
         }
@@ -87,33 +111,53 @@ impl Responders {
 
     /// Sends for a while, beside threads that are stuck.
     pub(super) fn work_as(&self, stand_in: &StandIn) {
-        while stand_in.is_needed() {
-            match self.receiver.recv_timeout(LOOK_INTERVAL) {
-                Ok(Message::Send(parcel)) => {
-                    let (exchange, response) = *parcel;
-                    stand_in.work(|| exchange.respond(response));
-                }
-                Ok(Message::Stop) => {
-                    // It was for one of the others.
-                    let _ = self.sender.send(Message::Stop);
-                    return;
-                }
-                Err(_) => {}
-            }
+        self.outbox.state.lock().threads += 1;
+        while let Some(parcel) = self.outbox.next(LOOK_INTERVAL, || stand_in.is_needed()) {
+            let (exchange, response) = *parcel;
+            stand_in.work(|| exchange.respond(response));
         }
+        self.outbox.state.lock().threads -= 1;
     }
 
-    /// Lets the threads end, after what is in the channel already.
+    /// Lets the threads end, after what is in the queue already.
     pub(super) fn stop(&self) {
-        for _ in 0..self.threads {
-            let _ = self.sender.send(Message::Stop);
-        }
+        self.outbox.state.lock().stopped = true;
+        self.outbox.filled.notify_all();
     }
 }
 
-fn run(receiver: &Receiver<Message>, crew: &Crew) {
-    while let Ok(Message::Send(parcel)) = receiver.recv() {
-        let (exchange, response) = *parcel;
-        crew.work(|| exchange.respond(response));
+impl Outbox {
+    fn put(&self, parcel: Parcel) {
+        let mut state = self.state.lock();
+        state.parcels.push_back(parcel);
+        let awake = state.threads - state.asleep;
+        if state.parcels.len() > awake * PARCELS_PER_THREAD && self.filled.notify_one() {
+            state.asleep -= 1;
+        }
+    }
+
+    fn send_all(&self, crew: &Crew) {
+        while let Some(parcel) = self.next(LOOK_AGAIN, || true) {
+            let (exchange, response) = *parcel;
+            crew.work(|| exchange.respond(response));
+        }
+    }
+
+    /// Waits for a response; `None` when the thread has to end, or finds that it is not to `stay`.
+    fn next(&self, look_again: Duration, stay: impl Fn() -> bool) -> Option<Parcel> {
+        let mut state = self.state.lock();
+        loop {
+            if let Some(parcel) = state.parcels.pop_front() {
+                return Some(parcel);
+            }
+            if state.stopped || !stay() {
+                return None;
+            }
+            state.asleep += 1;
+            // Without spurious wake-ups: who wakes a thread has counted it.
+            if self.filled.wait_for(&mut state, look_again).timed_out() {
+                state.asleep -= 1;
+            }
+        }
     }
 }

@@ -1,16 +1,19 @@
 //! The workers: they take requests from tiny_http and run them to the end, unless that may block. Then the
 //! request goes on elsewhere: on a thread that waits, on one for slow requests, or with its commit.
 
-use std::{io, sync::Arc, time::Instant};
-
-use parking_lot::{Mutex, MutexGuard};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     Config, Fatal,
     connections::{Arrival, Connections},
-    crew::{Crew, LOOK_INTERVAL, StandIn},
+    crew::{Crew, StandIn},
     exchange::Exchange,
     gate::Gate,
+    intake::{Intake, Source},
     kick::Kicker,
     pool::{Pool, Slot},
     presence::{Caller, Presence},
@@ -28,8 +31,7 @@ pub(super) struct Shared {
     pub(super) interface: Arc<Interface>,
     pub(super) gate: Arc<Gate>,
     pub(super) connections: Arc<Connections<tiny_http::Request>>,
-    /// Held while a request is taken, which is all the time when there is none.
-    pub(super) intake: Mutex<()>,
+    pub(super) intake: Intake<Arrival<tiny_http::Request>>,
     /// The workers.
     pub(super) crew: Arc<Crew>,
     pub(super) kicker: Arc<Kicker>,
@@ -41,14 +43,27 @@ pub(super) struct Shared {
     pub(super) fatal: Fatal,
 }
 
+impl Source<Arrival<tiny_http::Request>> for Shared {
+    fn wait(&self, at_most: Option<Duration>) -> io::Result<Option<Arrival<tiny_http::Request>>> {
+        let request = match at_most {
+            None => self.server.recv().map(Some),
+            Some(time) => self.server.recv_timeout(time),
+        };
+        Ok(request?.map(|request| self.arrived(request)))
+    }
+
+    fn take(&self) -> io::Result<Option<Arrival<tiny_http::Request>>> {
+        Ok(self.server.try_recv()?.map(|request| self.arrived(request)))
+    }
+}
+
 impl Shared {
-    /// A worker's life: until the gate is closed and the worker is unblocked.
+    /// A worker's life: until the intake is closed.
     pub(super) fn work(self: &Arc<Shared>) {
         loop {
-            match self.next(|server| server.recv().map(Some)) {
-                Ok(arrival) => self.crew.work(|| self.take(arrival)),
-                // Being unblocked is an error too.
-                Err(_) if self.gate.is_closed() => return,
+            match self.intake.next(&**self) {
+                Ok(Some(arrival)) => self.crew.work(|| self.take(arrival)),
+                Ok(None) => return,
                 Err(error) => {
                     // tiny_http has ended its accept thread: nobody can connect any more.
                     (self.fatal)(&error);
@@ -60,16 +75,10 @@ impl Shared {
 
     /// The same for a while, beside workers that are stuck.
     pub(super) fn work_as(self: &Arc<Shared>, stand_in: &StandIn) {
-        while stand_in.is_needed() && !self.gate.is_closed() {
-            let Some(intake) = self.intake.try_lock_for(LOOK_INTERVAL) else { continue };
-            match self.next_of(&intake, |server| server.recv_timeout(LOOK_INTERVAL)) {
-                Ok(arrival @ Some(_)) => {
-                    drop(intake);
-                    stand_in.work(|| self.take(arrival));
-                }
-                // Perhaps a worker was to be unblocked.
-                Ok(None) if self.gate.is_closed() => self.server.unblock(),
-                Ok(None) => {}
+        loop {
+            match self.intake.next_while(|| stand_in.is_needed(), &**self) {
+                Ok(Some(arrival)) => stand_in.work(|| self.take(arrival)),
+                Ok(None) => return,
                 Err(error) => {
                     (self.fatal)(&error);
                     return;
@@ -87,47 +96,34 @@ impl Shared {
 
     /// Answers what came in after the gate was closed and that no worker took.
     pub(super) fn turn_the_rest_away(self: &Arc<Shared>) -> io::Result<()> {
-        while let Some(arrival) = self.next(tiny_http::Server::try_recv)? {
-            self.take(Some(arrival));
+        // tiny_http gives nothing once where the wait was ended, and what came after that follows.
+        for _ in 0..2 {
+            while let Some(arrival) = Source::take(&**self)? {
+                self.take(arrival);
+            }
         }
         Ok(())
     }
 
-    /// Takes the next request and notes it, one thread at a time: the requests of a connection have to be
-    /// noted in their order.
-    fn next(
-        &self,
-        receive: impl FnOnce(&tiny_http::Server) -> io::Result<Option<tiny_http::Request>>,
-    ) -> io::Result<Option<Arrival<tiny_http::Request>>> {
-        self.next_of(&self.intake.lock(), receive)
+    fn arrived(&self, request: tiny_http::Request) -> Arrival<tiny_http::Request> {
+        // There is no address only on a unix socket, and we listen on none.
+        let address = request.remote_addr().copied().unwrap_or(self.config.listen);
+        self.connections.arrive(address, request, Instant::now())
     }
 
-    fn next_of(
-        &self,
-        _intake: &MutexGuard<'_, ()>,
-        receive: impl FnOnce(&tiny_http::Server) -> io::Result<Option<tiny_http::Request>>,
-    ) -> io::Result<Option<Arrival<tiny_http::Request>>> {
-        let request = receive(&self.server)?;
-        Ok(request.map(|request| {
-            // There is no address only on a unix socket, and we listen on none.
-            let address = request.remote_addr().copied().unwrap_or(self.config.listen);
-            self.connections.arrive(address, request, Instant::now())
-        }))
-    }
-
-    fn take(self: &Arc<Shared>, arrival: Option<Arrival<tiny_http::Request>>) {
+    fn take(self: &Arc<Shared>, arrival: Arrival<tiny_http::Request>) {
         match arrival {
-            Some(Arrival::Serve(ticket, request)) => {
+            Arrival::Serve(ticket, request) => {
                 if ticket.is_new {
                     self.kicker.ask();
                 }
                 self.begin(Exchange::new(request, ticket));
             }
-            Some(Arrival::Forget(request)) => {
+            Arrival::Forget(request) => {
                 log::warn!("a request on a connection that was given up");
                 std::mem::forget(request);
             }
-            Some(Arrival::Kept) | None => {}
+            Arrival::Kept => {}
         }
     }
 

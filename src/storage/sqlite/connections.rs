@@ -42,16 +42,31 @@ pub(super) fn set_wal(connection: &Connection, named: &Named) -> Result<(), Erro
     Err(named.database("configure", "its file system has no shared memory (is it NFS?)"))
 }
 
+/// Whether the next commits are synced. A fold need not be: it moves what is safe already, and if a power cut
+/// takes it away, the journal is as before. The log is one file, so the next synced commit has it synced too.
+pub(super) fn set_synced(
+    connection: &Connection,
+    named: &Named,
+    durability: Durability,
+) -> Result<(), Error> {
+    connection
+        .pragma_update(None, "synchronous", synchronous(durability))
+        .map_err(named.sql("configure"))
+}
+
+fn synchronous(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Full => "full",
+        Durability::Os => "normal",
+    }
+}
+
 fn writer_settings(connection: &Connection, durability: Durability) -> rusqlite::Result<()> {
     // Until the first write closing must not touch the database file either: see `begin_writing`.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     // A backup may lock the database for moments; longer than this is an error like any other.
     connection.busy_timeout(Duration::from_secs(5))?;
-    let synchronous = match durability {
-        Durability::Full => "full",
-        Durability::Os => "normal",
-    };
-    connection.pragma_update(None, "synchronous", synchronous)?;
+    connection.pragma_update(None, "synchronous", synchronous(durability))?;
     // Moves the log into the database every 4 MiB: often enough that one move is short (it delays the
     // next commit), seldom enough that pages written many times, as the journal's are, move once.
     connection.pragma_update(None, "wal_autocheckpoint", 1_000)?;

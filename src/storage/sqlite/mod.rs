@@ -69,6 +69,7 @@ pub struct SqliteStorage {
     /// Whether anything was written: until then the files stay as they were found, also when this closes.
     has_written: bool,
     fold_changes: usize,
+    durability: Durability,
     _lock: DirectoryLock,
 }
 
@@ -112,6 +113,7 @@ impl SqliteStorage {
             stage: Stage::Opened,
             has_written: false,
             fold_changes: FOLD_CHANGES_FIRST,
+            durability,
             _lock: lock,
         })
     }
@@ -186,11 +188,12 @@ impl Storage for SqliteStorage {
     }
 
     fn fold(&mut self, budget: Duration) -> Result<Folded, Error> {
-        let changes_max = self.fold_changes;
+        let (changes_max, durability) = (self.fold_changes, self.durability);
         let start = Instant::now();
         let (step, folded) = self.write("fold the journal of", |writing| {
             let step = writing.unfolded.len().min(changes_max);
             if step > 0 {
+                connections::set_synced(writing.connection, writing.named, Durability::Os)?;
                 let net = writing.transaction(|live, unfolded| {
                     let net = net::fold(&live, live.marks()?, unfolded.oldest(step))?;
                     live.write(&net)?;
@@ -199,6 +202,7 @@ impl Storage for SqliteStorage {
                     }
                     Ok(net)
                 })?;
+                connections::set_synced(writing.connection, writing.named, durability)?;
                 writing.unfolded.folded_to(net.marks.revision);
             }
             let revision = writing.unfolded.folded();

@@ -1,0 +1,266 @@
+//! How the workers take requests, one thread at a time: the requests of a connection have to be noted in their
+//! order.
+//!
+//! One worker *receives*: it sleeps in tiny_http's queue, takes what is there in one go, keeps the first request
+//! and leaves the others to whoever comes. The other idle workers sleep here. A worker that leaves with a
+//! request wakes one of them if nobody receives, so there is a receiver as long as any worker is idle: no request
+//! waits for another to end. A busy service wakes nobody: its workers find requests here without sleeping.
+//!
+//! Locking: the mutex is held for a few instructions, never while receiving.
+
+use std::{collections::VecDeque, io, time::Duration};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::crew::LOOK_INTERVAL;
+
+/// Most requests that are taken in one go.
+const TAKEN_MAX: usize = 16;
+
+/// Where requests come from. Called by one thread at a time.
+pub(super) trait Source<R> {
+    /// Waits for a request; `None` when the time is over, if there is a bound. An error means that none will come any
+    /// more, or that somebody wanted to end the wait.
+    fn wait(&self, at_most: Option<Duration>) -> io::Result<Option<R>>;
+
+    /// A request that is there already.
+    fn take(&self) -> io::Result<Option<R>>;
+}
+
+/// Requests that were taken and that no worker has yet.
+pub(super) struct Intake<R> {
+    state: Mutex<State<R>>,
+    changed: Condvar,
+}
+
+struct State<R> {
+    taken: VecDeque<R>,
+    receives: bool,
+    asleep: usize,
+    closed: bool,
+}
+
+impl<R> Intake<R> {
+    pub(super) fn new() -> Intake<R> {
+        let state = State { taken: VecDeque::new(), receives: false, asleep: 0, closed: false };
+        Intake { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// The next request, for a worker; `None` when there is none any more because this was closed.
+    ///
+    /// # Errors
+    /// That of the source.
+    pub(super) fn next(&self, source: &impl Source<R>) -> io::Result<Option<R>> {
+        self.next_of(None, source)
+    }
+
+    /// The same for a thread that also ends, with `None`, when it finds that it is not to `stay`. It looks now and
+    /// then.
+    ///
+    /// # Errors
+    /// That of the source.
+    pub(super) fn next_while(
+        &self,
+        stay: impl Fn() -> bool,
+        source: &impl Source<R>,
+    ) -> io::Result<Option<R>> {
+        self.next_of(Some(&stay), source)
+    }
+
+    fn next_of(
+        &self,
+        stay: Option<&dyn Fn() -> bool>,
+        source: &impl Source<R>,
+    ) -> io::Result<Option<R>> {
+        let mut state = self.state.lock();
+        loop {
+            let request = state.taken.pop_front();
+            if request.is_some() || state.closed || stay.is_some_and(|stay| !stay()) {
+                // Also by one that was woken to receive and does not stay.
+                if !state.receives && state.asleep > 0 {
+                    self.changed.notify_one();
+                }
+                return Ok(request);
+            }
+            if state.receives {
+                state.asleep += 1;
+                match stay {
+                    None => self.changed.wait(&mut state),
+                    Some(_) => _ = self.changed.wait_for(&mut state, LOOK_INTERVAL),
+                }
+                state.asleep -= 1;
+                continue;
+            }
+            state.receives = true;
+            drop(state);
+            let received = receive(source, stay.map(|_| LOOK_INTERVAL));
+            state = self.state.lock();
+            state.receives = false;
+            match received {
+                Ok(requests) => state.taken.extend(requests),
+                Err(_) if state.closed => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Lets the workers end when all is taken. Whoever receives has still to be woken, once.
+    pub(super) fn close(&self) {
+        self.state.lock().closed = true;
+        self.changed.notify_all();
+    }
+}
+
+/// Waits for a request, and takes those which are there then.
+fn receive<R>(source: &impl Source<R>, at_most: Option<Duration>) -> io::Result<Vec<R>> {
+    let mut requests = Vec::from_iter(source.wait(at_most)?);
+    while !requests.is_empty() && requests.len() < TAKEN_MAX {
+        match source.take() {
+            Ok(Some(request)) => requests.push(request),
+            // An error comes again at the next wait.
+            Ok(None) | Err(_) => break,
+        }
+    }
+    Ok(requests)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicBool, AtomicUsize, Ordering},
+            mpsc,
+        },
+        thread,
+    };
+
+    use super::*;
+
+    /// Numbers, and an end to the wait.
+    struct Numbers(Mutex<mpsc::Receiver<Option<u32>>>);
+
+    impl Source<u32> for Numbers {
+        fn wait(&self, at_most: Option<Duration>) -> io::Result<Option<u32>> {
+            let numbers = self.0.try_lock().expect("one thread at a time");
+            let received = match at_most {
+                None => numbers.recv().ok(),
+                Some(time) => match numbers.recv_timeout(time) {
+                    Err(mpsc::RecvTimeoutError::Timeout) => return Ok(None),
+                    received => received.ok(),
+                },
+            };
+            received.flatten().map(Some).ok_or_else(|| io::Error::other("woken"))
+        }
+
+        fn take(&self) -> io::Result<Option<u32>> {
+            // Like tiny_http, this takes a call that should have ended the wait.
+            Ok(self.0.try_lock().expect("one thread at a time").try_recv().ok().flatten())
+        }
+    }
+
+    #[test]
+    fn a_worker_that_is_held_up_holds_up_no_request() {
+        let (send, numbers) = mpsc::channel();
+        let numbers = Arc::new(Numbers(Mutex::new(numbers)));
+        let intake = Arc::new(Intake::new());
+        let (done, seen) = mpsc::channel();
+        // Each worker takes one request and never comes back, as if it was held up.
+        for number in 0..40 {
+            send.send(Some(number)).unwrap();
+        }
+        let workers: Vec<_> = (0..40)
+            .map(|_| {
+                let (numbers, intake, done) = (numbers.clone(), intake.clone(), done.clone());
+                thread::spawn(move || done.send(intake.next(&*numbers).unwrap().unwrap()).unwrap())
+            })
+            .collect();
+        let mut all: Vec<u32> =
+            (0..40).map(|_| seen.recv_timeout(Duration::from_secs(60)).unwrap()).collect();
+        all.sort_unstable();
+        assert_eq!(all, Vec::from_iter(0..40));
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+    }
+
+    #[test]
+    fn who_does_not_stay_passes_the_wake_up_on() {
+        let (send, numbers) = mpsc::channel();
+        let numbers = Arc::new(Numbers(Mutex::new(numbers)));
+        let intake = Arc::new(Intake::new());
+        let stays = Arc::new(AtomicBool::new(true));
+        let (done, seen) = mpsc::channel();
+        let start = |stay: Option<Arc<AtomicBool>>| {
+            let (numbers, intake, done) = (numbers.clone(), intake.clone(), done.clone());
+            thread::spawn(move || {
+                let next = match stay {
+                    Some(stay) => intake.next_while(|| stay.load(Ordering::Relaxed), &*numbers),
+                    None => intake.next(&*numbers),
+                };
+                done.send(next.unwrap()).unwrap();
+            });
+        };
+        let wait_for = |wanted: &dyn Fn(&State<u32>) -> bool| {
+            while !wanted(&intake.state.lock()) {
+                thread::yield_now();
+            }
+        };
+        start(None);
+        wait_for(&|state| state.receives);
+        start(Some(Arc::clone(&stays)));
+        wait_for(&|state| state.asleep == 1);
+        start(None);
+        wait_for(&|state| state.asleep == 2);
+        stays.store(false, Ordering::Relaxed);
+        let next = || seen.recv_timeout(Duration::from_secs(60)).unwrap();
+        send.send(Some(1)).unwrap();
+        let mut first = [next(), next()];
+        first.sort_unstable();
+        assert_eq!(first, [None, Some(1)]);
+        send.send(Some(2)).unwrap();
+        assert_eq!(next(), Some(2));
+    }
+
+    #[test]
+    fn who_receives_and_does_not_stay_ends_too() {
+        let (_send, numbers) = mpsc::channel();
+        let numbers = Numbers(Mutex::new(numbers));
+        let intake = Intake::new();
+        let looks = AtomicUsize::new(0);
+        let stays = || looks.fetch_add(1, Ordering::Relaxed) < 2;
+        assert_eq!(intake.next_while(stays, &numbers).unwrap(), None);
+    }
+
+    #[test]
+    fn requests_are_left_in_their_order_and_all_workers_end() {
+        let (send, numbers) = mpsc::channel();
+        let numbers = Arc::new(Numbers(Mutex::new(numbers)));
+        let intake = Arc::new(Intake::new());
+        for number in 0..100 {
+            send.send(Some(number)).unwrap();
+        }
+        let all: Vec<u32> = (0..100).map(|_| intake.next(&*numbers).unwrap().unwrap()).collect();
+        assert_eq!(all, Vec::from_iter(0..100));
+        let workers: Vec<_> = (0..4)
+            .map(|_| {
+                let (numbers, intake) = (numbers.clone(), intake.clone());
+                thread::spawn(move || intake.next(&*numbers).unwrap())
+            })
+            .collect();
+        intake.close();
+        send.send(None).unwrap();
+        for worker in workers {
+            assert_eq!(worker.join().unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_source_is_the_workers() {
+        let (send, numbers) = mpsc::channel();
+        send.send(Some(1)).unwrap();
+        drop(send);
+        let intake = Intake::new();
+        let numbers = Numbers(Mutex::new(numbers));
+        assert_eq!(intake.next(&numbers).unwrap(), Some(1));
+        assert!(intake.next(&numbers).is_err());
+    }
+}
