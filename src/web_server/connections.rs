@@ -41,10 +41,16 @@ struct Table<R> {
 
 struct Entry<R> {
     seen_at: Instant,
+    /// A request of it is handled.
     is_busy: bool,
+    answers_being_written: usize,
     is_abandoned: bool,
     backlog: VecDeque<R>,
 }
+
+/// Answers that are written to a connection at once: one, and another whose request came before the writing call
+/// for the first had returned. So a client that takes no answers holds up two threads and not more.
+const ANSWERS_BEING_WRITTEN_MAX: usize = 2;
 
 const PRUNE_AT_ENTRIES_MIN: usize = 1_024;
 
@@ -58,10 +64,11 @@ pub(super) enum Arrival<R> {
     Forget(R),
 }
 
-/// A request under way. The connection's next one is served when this is dropped.
+/// A request under way, until its answer is written or it is dropped.
 pub(super) struct Ticket<R> {
     connections: Arc<Connections<R>>,
     address: SocketAddr,
+    is_answered: bool,
     /// Nothing was heard of this connection for a while, if ever.
     pub(super) is_new: bool,
 }
@@ -88,7 +95,7 @@ impl<R> Connections<R> {
         let full = table.entries.len() >= self.bounds.connections_remembered_max;
         let is_new = match table.entries.get_mut(&address) {
             Some(entry) if entry.is_abandoned => return Arrival::Forget(request),
-            Some(entry) if entry.is_busy => {
+            Some(entry) if !entry.is_free() => {
                 if entry.backlog.len() < self.bounds.pipelined_requests_max {
                     entry.backlog.push_back(request);
                     return Arrival::Kept;
@@ -111,7 +118,28 @@ impl<R> Connections<R> {
             }
         };
         drop(table);
-        Arrival::Serve(Ticket { connections: Arc::clone(self), address, is_new }, request)
+        Arrival::Serve(self.ticket(address, is_new), request)
+    }
+
+    fn ticket(self: &Arc<Connections<R>>, address: SocketAddr, is_new: bool) -> Ticket<R> {
+        Ticket { connections: Arc::clone(self), address, is_answered: false, is_new }
+    }
+
+    /// Changes a connection's entry, and lets its next request go on if that can be served now.
+    fn change(self: &Arc<Connections<R>>, address: SocketAddr, change: impl FnOnce(&mut Entry<R>)) {
+        let mut table = self.table.lock();
+        let Some(entry) = table.entries.get_mut(&address) else {
+            return;
+        };
+        change(entry);
+        // A request may have blocked for long; it was the same connection all the time.
+        entry.seen_at = Instant::now();
+        let next = if entry.is_free() { entry.backlog.pop_front() } else { None };
+        entry.is_busy |= next.is_some();
+        drop(table);
+        if let Some(request) = next {
+            (self.go_on)(self.ticket(address, false), request);
+        }
     }
 
     fn is_known(&self, entry: &Entry<R>, now: Instant) -> bool {
@@ -121,13 +149,24 @@ impl<R> Connections<R> {
 
 impl<R> Entry<R> {
     fn new(now: Instant) -> Entry<R> {
-        Entry { seen_at: now, is_busy: true, is_abandoned: false, backlog: VecDeque::new() }
+        Entry {
+            seen_at: now,
+            is_busy: true,
+            answers_being_written: 0,
+            is_abandoned: false,
+            backlog: VecDeque::new(),
+        }
+    }
+
+    /// Whether a request of it can be served.
+    fn is_free(&self) -> bool {
+        !self.is_busy && self.answers_being_written < ANSWERS_BEING_WRITTEN_MAX
     }
 
     /// Whether it must not be pruned. An abandoned connection's sockets are never closed, so as long as it
     /// is here no other can have its address.
     fn is_kept(&self) -> bool {
-        self.is_busy || self.is_abandoned
+        self.is_busy || self.is_abandoned || self.answers_being_written > 0
     }
 }
 
@@ -135,6 +174,15 @@ impl<R> Ticket<R> {
     /// The client's address.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// From now on the answer is written: the connection's next request may be served.
+    pub(super) fn begin_answer(&mut self) {
+        self.is_answered = true;
+        self.connections.change(self.address, |entry| {
+            entry.is_busy = false;
+            entry.answers_being_written += 1;
+        });
     }
 
     /// Gives the connection up: no later request of it is served.
@@ -149,20 +197,13 @@ impl<R> Ticket<R> {
 
 impl<R> Drop for Ticket<R> {
     fn drop(&mut self) {
-        let mut table = self.connections.table.lock();
-        let Some(entry) = table.entries.get_mut(&self.address) else {
-            return;
-        };
-        let next = entry.backlog.pop_front();
-        entry.is_busy = next.is_some();
-        // A request may have blocked for long; it was the same connection all the time.
-        entry.seen_at = Instant::now();
-        drop(table);
-        if let Some(request) = next {
-            let connections = Arc::clone(&self.connections);
-            let ticket = Ticket { connections, address: self.address, is_new: false };
-            (self.connections.go_on)(ticket, request);
-        }
+        self.connections.change(self.address, |entry| {
+            if self.is_answered {
+                entry.answers_being_written -= 1;
+            } else {
+                entry.is_busy = false;
+            }
+        });
     }
 }
 
@@ -240,6 +281,24 @@ mod tests {
             drop(ticket);
         }
         assert!(matches!(connections.arrive(address(1), 5, now), Arrival::Forget(5)));
+    }
+
+    #[test]
+    fn who_takes_no_answers_is_served_no_more() {
+        let (connections, started) = connections();
+        let now = Instant::now();
+        let mut first = serve(&connections, 1, now);
+        assert!(matches!(connections.arrive(address(1), 1, now), Arrival::Kept));
+        first.begin_answer();
+        let mut second = started.lock().pop_front().unwrap().0;
+        second.begin_answer();
+        assert!(matches!(connections.arrive(address(1), 2, now), Arrival::Kept));
+        assert!(started.lock().is_empty(), "two answers are being written");
+        drop(first);
+        let (third, request) = started.lock().pop_front().unwrap();
+        assert_eq!(request, 2);
+        drop((second, third));
+        drop(serve(&connections, 1, now));
     }
 
     #[test]

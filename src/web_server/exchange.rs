@@ -106,14 +106,13 @@ impl Exchange {
     /// Answers. Blocks while the socket takes nothing, up to the send time-out. A client that is gone is
     /// not an error.
     pub(super) fn respond(self, response: Response) {
-        let Exchange { request, ticket, pass } = self;
-        // Before the answer: the client's next request may be there before the writing call returns, and
-        // is not to be kept then.
-        drop(ticket);
+        let Exchange { request, mut ticket, pass } = self;
+        // The client's next request may be there before the writing call returns, and is not to be kept then.
+        ticket.begin_answer();
         if let Err(error) = request.respond(into_tiny_http(response)) {
             log::debug!("response not sent: {error}");
         }
-        drop(pass);
+        drop((ticket, pass));
     }
 
     /// Answers a request whose body is not read to its end, and reads the rest of up to

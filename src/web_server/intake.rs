@@ -4,8 +4,8 @@
 //! One worker *receives*: it sleeps in tiny_http's queue, takes what is there in one go, and serves it itself,
 //! while what comes meanwhile gathers in the queue. Handling takes microseconds, less than waking a thread, so
 //! another worker is woken only where there is enough for two, or when this one is about to wait for the disk
-//! ([`Intake::step_aside`]). Where it is held up by something that nobody could know of (a client that takes no
-//! answer), the others look by themselves after [`LOOK_AGAIN`].
+//! ([`Intake::ensure_receiver`]). Where it is held up by something that nobody could know of (a client that takes
+//! no answer), the lookout wakes another, see the module `crew`.
 //!
 //! Locking: the mutex is held for a few instructions, never while receiving.
 
@@ -13,20 +13,19 @@ use std::{collections::VecDeque, io, time::Duration};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::crew::LOOK_INTERVAL;
+
 /// Most requests that are taken in one go.
 const TAKEN_MAX: usize = 16;
 
 /// So many that nobody has yet are work for one more worker.
 const ENOUGH_FOR_TWO: usize = 4;
 
-/// How long an idle worker sleeps before it looks whether requests wait for one that does not come.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
-
 /// Where requests come from. Called by one thread at a time.
 pub(super) trait Source<R> {
-    /// Waits for a request. An error means that none will come any more, or that somebody wanted to end the
-    /// wait.
-    fn wait(&self) -> io::Result<R>;
+    /// Waits for a request; `None` when the time is over, if there is a bound. An error means that none will come any
+    /// more, or that somebody wanted to end the wait.
+    fn wait(&self, at_most: Option<Duration>) -> io::Result<Option<R>>;
 
     /// A request that is there already.
     fn take(&self) -> io::Result<Option<R>>;
@@ -56,6 +55,27 @@ impl<R> Intake<R> {
     /// # Errors
     /// That of the source.
     pub(super) fn next(&self, source: &impl Source<R>) -> io::Result<Option<R>> {
+        self.next_of(None, source)
+    }
+
+    /// The same for a thread that also ends, with `None`, when it finds that it is not to `stay`. It looks now and
+    /// then.
+    ///
+    /// # Errors
+    /// That of the source.
+    pub(super) fn next_while(
+        &self,
+        stay: impl Fn() -> bool,
+        source: &impl Source<R>,
+    ) -> io::Result<Option<R>> {
+        self.next_of(Some(&stay), source)
+    }
+
+    fn next_of(
+        &self,
+        stay: Option<&dyn Fn() -> bool>,
+        source: &impl Source<R>,
+    ) -> io::Result<Option<R>> {
         let mut state = self.state.lock();
         loop {
             if let Some(request) = state.taken.pop_front() {
@@ -67,15 +87,23 @@ impl<R> Intake<R> {
             if state.closed {
                 return Ok(None);
             }
+            if stay.is_some_and(|stay| !stay()) {
+                // It may have been woken to receive.
+                self.wake_a_receiver(&state);
+                return Ok(None);
+            }
             if state.receives {
                 state.asleep += 1;
-                self.changed.wait_for(&mut state, LOOK_AGAIN);
+                match stay {
+                    None => self.changed.wait(&mut state),
+                    Some(_) => _ = self.changed.wait_for(&mut state, LOOK_INTERVAL),
+                }
                 state.asleep -= 1;
                 continue;
             }
             state.receives = true;
             drop(state);
-            let received = receive(source);
+            let received = receive(source, stay.map(|_| LOOK_INTERVAL));
             state = self.state.lock();
             state.receives = false;
             match received {
@@ -86,9 +114,13 @@ impl<R> Intake<R> {
         }
     }
 
-    /// The calling worker may be away for longer: another takes its place.
-    pub(super) fn step_aside(&self) {
-        let state = self.state.lock();
+    /// Sees to it that somebody receives. For a worker that is about to be away for longer, and for the lookout,
+    /// which cannot tell why nobody does.
+    pub(super) fn ensure_receiver(&self) {
+        self.wake_a_receiver(&self.state.lock());
+    }
+
+    fn wake_a_receiver(&self, state: &State<R>) {
         if !state.receives && state.asleep > 0 {
             self.changed.notify_one();
         }
@@ -102,9 +134,9 @@ impl<R> Intake<R> {
 }
 
 /// Waits for a request, and takes those which are there then.
-fn receive<R>(source: &impl Source<R>) -> io::Result<Vec<R>> {
-    let mut requests = vec![source.wait()?];
-    while requests.len() < TAKEN_MAX {
+fn receive<R>(source: &impl Source<R>, at_most: Option<Duration>) -> io::Result<Vec<R>> {
+    let mut requests = Vec::from_iter(source.wait(at_most)?);
+    while !requests.is_empty() && requests.len() < TAKEN_MAX {
         match source.take() {
             Ok(Some(request)) => requests.push(request),
             // An error comes again at the next wait.
@@ -117,9 +149,12 @@ fn receive<R>(source: &impl Source<R>) -> io::Result<Vec<R>> {
 #[cfg(test)]
 mod tests {
     use std::{
-        sync::{Arc, mpsc},
+        sync::{
+            Arc,
+            atomic::{AtomicBool, AtomicUsize, Ordering},
+            mpsc,
+        },
         thread,
-        time::Duration,
     };
 
     use super::*;
@@ -128,9 +163,16 @@ mod tests {
     struct Numbers(Mutex<mpsc::Receiver<Option<u32>>>);
 
     impl Source<u32> for Numbers {
-        fn wait(&self) -> io::Result<u32> {
-            let received = self.0.try_lock().expect("one thread at a time").recv();
-            received.ok().flatten().ok_or_else(|| io::Error::other("woken"))
+        fn wait(&self, at_most: Option<Duration>) -> io::Result<Option<u32>> {
+            let numbers = self.0.try_lock().expect("one thread at a time");
+            let received = match at_most {
+                None => numbers.recv().ok(),
+                Some(time) => match numbers.recv_timeout(time) {
+                    Err(mpsc::RecvTimeoutError::Timeout) => return Ok(None),
+                    received => received.ok(),
+                },
+            };
+            received.flatten().map(Some).ok_or_else(|| io::Error::other("woken"))
         }
 
         fn take(&self) -> io::Result<Option<u32>> {
@@ -163,6 +205,54 @@ mod tests {
     }
 
     #[test]
+    fn who_does_not_stay_passes_the_wake_up_on() {
+        let (send, numbers) = mpsc::channel();
+        let numbers = Arc::new(Numbers(Mutex::new(numbers)));
+        let intake = Arc::new(Intake::new());
+        let stays = Arc::new(AtomicBool::new(true));
+        let (done, seen) = mpsc::channel();
+        let start = |stay: Option<Arc<AtomicBool>>| {
+            let (numbers, intake, done) = (numbers.clone(), intake.clone(), done.clone());
+            thread::spawn(move || {
+                let next = match stay {
+                    Some(stay) => intake.next_while(|| stay.load(Ordering::Relaxed), &*numbers),
+                    None => intake.next(&*numbers),
+                };
+                done.send(next.unwrap()).unwrap();
+            });
+        };
+        let wait_for = |wanted: &dyn Fn(&State<u32>) -> bool| {
+            while !wanted(&intake.state.lock()) {
+                thread::yield_now();
+            }
+        };
+        start(None);
+        wait_for(&|state| state.receives);
+        start(Some(Arc::clone(&stays)));
+        wait_for(&|state| state.asleep == 1);
+        start(None);
+        wait_for(&|state| state.asleep == 2);
+        stays.store(false, Ordering::Relaxed);
+        let next = || seen.recv_timeout(Duration::from_secs(60)).unwrap();
+        send.send(Some(1)).unwrap();
+        let mut first = [next(), next()];
+        first.sort_unstable();
+        assert_eq!(first, [None, Some(1)]);
+        send.send(Some(2)).unwrap();
+        assert_eq!(next(), Some(2));
+    }
+
+    #[test]
+    fn who_receives_and_does_not_stay_ends_too() {
+        let (_send, numbers) = mpsc::channel();
+        let numbers = Numbers(Mutex::new(numbers));
+        let intake = Intake::new();
+        let looks = AtomicUsize::new(0);
+        let stays = || looks.fetch_add(1, Ordering::Relaxed) < 2;
+        assert_eq!(intake.next_while(stays, &numbers).unwrap(), None);
+    }
+
+    #[test]
     fn requests_are_left_in_their_order_and_all_workers_end() {
         let (send, numbers) = mpsc::channel();
         let numbers = Arc::new(Numbers(Mutex::new(numbers)));
@@ -186,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn who_steps_aside_is_followed_at_once() {
+    fn another_receives_at_once_when_asked() {
         let (send, numbers) = mpsc::channel();
         let numbers = Arc::new(Numbers(Mutex::new(numbers)));
         let intake = Arc::new(Intake::new());
@@ -196,7 +286,7 @@ mod tests {
             let (numbers, intake) = (numbers.clone(), intake.clone());
             move || (intake.next(&*numbers).unwrap(), intake.next(&*numbers).unwrap())
         });
-        intake.step_aside();
+        intake.ensure_receiver();
         send.send(Some(1)).unwrap();
         send.send(Some(2)).unwrap();
         assert_eq!(follower.join().unwrap(), (Some(1), Some(2)));

@@ -5,20 +5,22 @@
 //! | tiny_http's: one that accepts, one for each connection | read heads and short bodies | their client |
 //! | `web-N`, a fixed number | handle requests, answer | a socket that takes nothing, up to the send time-out |
 //! | `waiting`, elastic | wait for permits | [`crate::http_interface::BlockedCall::wait`] |
-//! | `slow`, elastic | read long bodies, serve pipelined requests | their client |
+//! | `slow`, elastic | read long bodies, serve pipelined requests, stand in for stuck threads | their client |
 //! | `respond-N`, a fixed number | send what was committed later | as the workers |
 //! | `kick`, one | keeps tiny_http from leaving connections behind | nothing |
+//! | `lookout`, one | sees when all `web` or all `respond` are stuck | nothing |
 //! | `presence`, one | notices clients that hang up while their call waits | nothing |
 //!
 //! So a release or a status request never queues behind a call that waits. No lock of this module is held
 //! while another is taken, during IO, or while the API is called.
 //!
 //! What tiny_http 0.12 does wrong and what is done about it stands where it is done: connections left
-//! behind in the module `kick`, clients that hang up in `presence`, bodies in `exchange`, socket options in `listener`, panics in `panic`. An
+//! behind in the module `kick`, clients that hang up in `presence`, clients that take no answers in `crew`, bodies in `exchange`, socket options in `listener`, panics in `panic`. An
 //! error from it means that its accept thread has ended, and is fatal.
 
 mod config;
 mod connections;
+mod crew;
 mod exchange;
 mod gate;
 mod intake;
@@ -44,6 +46,7 @@ pub use self::listener::Bound;
 pub use self::panic::is_of_a_connection;
 use self::{
     connections::{Bounds, Connections},
+    crew::{Crew, Lookout},
     exchange::Exchange,
     gate::Gate,
     intake::Intake,
@@ -61,6 +64,7 @@ pub type Fatal = Arc<dyn Fn(&io::Error) + Send + Sync>;
 /// A running server.
 pub struct WebServer {
     shared: Arc<Shared>,
+    lookout: Arc<Lookout>,
     address: SocketAddr,
     workers: Vec<JoinHandle<()>>,
     others: Vec<JoinHandle<()>>,
@@ -106,6 +110,7 @@ impl Bound {
                 gate: Arc::new(Gate::default()),
                 connections: Arc::new(Connections::new(bounds, go_on)),
                 intake: Intake::new(),
+                crew: Crew::new(config.worker_threads),
                 kicker,
                 presence,
                 waiting: Pool::new("waiting", config.waiting_threads_max, idle_max),
@@ -115,6 +120,8 @@ impl Bound {
                 config,
             }
         });
+        let (lookout, lookout_thread) = Lookout::start(Arc::downgrade(&shared))?;
+        others.push(lookout_thread);
         let workers = (0..shared.config.worker_threads)
             .map(|number| {
                 let shared = Arc::clone(&shared);
@@ -122,7 +129,7 @@ impl Bound {
                 thread.spawn(move || shared.work())
             })
             .collect::<io::Result<_>>()?;
-        Ok(WebServer { shared, address, workers, others })
+        Ok(WebServer { shared, lookout, address, workers, others })
     }
 }
 
@@ -140,9 +147,10 @@ impl WebServer {
     /// The API has to have been told before, so that the calls that wait return, and the commit writer has
     /// to run on, so that the last replies can be sent. Connections stay open until the process ends.
     pub fn stop(self) -> bool {
-        let WebServer { shared, address: _, workers, others } = self;
+        let WebServer { shared, lookout, address: _, workers, others } = self;
         let deadline = Instant::now() + shared.config.stop_time_max;
         shared.gate.close();
+        lookout.stop();
         let answered = shared.gate.wait_until_empty(deadline);
         // Until here the workers have turned away what came in.
         shared.intake.close();

@@ -1,10 +1,13 @@
 //! Sending responses not before their commit, and not on the threads that handle requests or commit.
 
-use std::{collections::VecDeque, io, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{collections::VecDeque, io, sync::Arc, thread::JoinHandle};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::exchange::Exchange;
+use super::{
+    crew::{Crew, LOOK_INTERVAL, StandIn},
+    exchange::Exchange,
+};
 use crate::{
     http_interface::{Interface, Response},
     model::Revision,
@@ -16,26 +19,24 @@ type Parcel = Box<(Exchange, Response)>;
 /// is woken for so many that wait.
 const PARCELS_PER_THREAD: usize = 8;
 
-/// A thread that sleeps looks again after so long: the one that should have sent may be held up by a client that
-/// takes nothing.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
-
 /// A few threads with one queue. Its length needs no bound of its own: every response in it belongs to a
 /// connection that waits for it, and the connections are bounded.
 pub(super) struct Responders {
     outbox: Arc<Outbox>,
+    pub(super) crew: Arc<Crew>,
 }
 
 /// The queue. Its mutex is held for a few instructions, never while a response is sent.
 struct Outbox {
     state: Mutex<State>,
     filled: Condvar,
-    threads: usize,
 }
 
 #[derive(Default)]
 struct State {
     parcels: VecDeque<Parcel>,
+    /// With those that stand in.
+    threads: usize,
     /// Threads that nobody has woken.
     asleep: usize,
     stopped: bool,
@@ -51,17 +52,18 @@ enum Place {
 impl Responders {
     /// Starts the threads.
     pub(super) fn start(threads: usize) -> io::Result<(Responders, Vec<JoinHandle<()>>)> {
-        let (state, filled) = (Mutex::default(), Condvar::new());
-        let outbox = Arc::new(Outbox { state, filled, threads });
+        let state = Mutex::new(State { threads, ..State::default() });
+        let outbox = Arc::new(Outbox { state, filled: Condvar::new() });
+        let crew = Crew::new(threads);
         let handles = (0..threads)
             .map(|number| {
-                let outbox = Arc::clone(&outbox);
+                let (outbox, crew) = (Arc::clone(&outbox), Arc::clone(&crew));
                 std::thread::Builder::new()
                     .name(format!("respond-{number}"))
-                    .spawn(move || outbox.send_all())
+                    .spawn(move || outbox.send_all(&crew))
             })
             .collect::<io::Result<_>>()?;
-        Ok((Responders { outbox }, handles))
+        Ok((Responders { outbox, crew }, handles))
     }
 
     /// Sends a response when `after` is committed: on this thread when it is already or this thread
@@ -109,6 +111,24 @@ impl Responders {
         }
     }
 
+    /// Sends for a while, beside threads that are stuck.
+    pub(super) fn work_as(&self, stand_in: &StandIn) {
+        self.outbox.state.lock().threads += 1;
+        while let Some(parcel) = self.outbox.next(Some(&|| stand_in.is_needed())) {
+            let (exchange, response) = *parcel;
+            stand_in.work(|| exchange.respond(response));
+        }
+        self.outbox.state.lock().threads -= 1;
+    }
+
+    /// For the lookout: one more thread, if responses wait for one that may be held up.
+    pub(super) fn ensure_sender(&self) {
+        let mut state = self.outbox.state.lock();
+        if !state.parcels.is_empty() {
+            self.outbox.wake_one(&mut state);
+        }
+    }
+
     /// Lets the threads end, after what is in the queue already.
     pub(super) fn stop(&self) {
         self.outbox.state.lock().stopped = true;
@@ -120,33 +140,43 @@ impl Outbox {
     fn put(&self, parcel: Parcel) {
         let mut state = self.state.lock();
         state.parcels.push_back(parcel);
-        let awake = self.threads - state.asleep;
-        if state.parcels.len() > awake * PARCELS_PER_THREAD && self.filled.notify_one() {
+        let awake = state.threads - state.asleep;
+        if state.parcels.len() > awake * PARCELS_PER_THREAD {
+            self.wake_one(&mut state);
+        }
+    }
+
+    fn wake_one(&self, state: &mut State) {
+        if self.filled.notify_one() {
             state.asleep -= 1;
         }
     }
 
-    fn send_all(&self) {
-        while let Some(parcel) = self.next() {
+    fn send_all(&self, crew: &Crew) {
+        while let Some(parcel) = self.next(None) {
             let (exchange, response) = *parcel;
-            exchange.respond(response);
+            crew.work(|| exchange.respond(response));
         }
     }
 
-    /// Waits for a response; `None` when the thread has to end.
-    fn next(&self) -> Option<Parcel> {
+    /// Waits for a response; `None` when the thread has to end, or finds that it is not to `stay`.
+    fn next(&self, stay: Option<&dyn Fn() -> bool>) -> Option<Parcel> {
         let mut state = self.state.lock();
         loop {
             if let Some(parcel) = state.parcels.pop_front() {
                 return Some(parcel);
             }
-            if state.stopped {
+            if state.stopped || stay.is_some_and(|stay| !stay()) {
                 return None;
             }
             state.asleep += 1;
             // Without spurious wake-ups: who wakes a thread has counted it.
-            if self.filled.wait_for(&mut state, LOOK_AGAIN).timed_out() {
-                state.asleep -= 1;
+            match stay {
+                None => self.filled.wait(&mut state),
+                Some(_) if self.filled.wait_for(&mut state, LOOK_INTERVAL).timed_out() => {
+                    state.asleep -= 1;
+                }
+                Some(_) => {}
             }
         }
     }

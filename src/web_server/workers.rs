@@ -1,11 +1,16 @@
 //! The workers: they take requests from tiny_http and run them to the end, unless that may block. Then the
 //! request goes on elsewhere: on a thread that waits, on one for slow requests, or with its commit.
 
-use std::{io, sync::Arc, time::Instant};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     Config, Fatal,
     connections::{Arrival, Connections},
+    crew::{Crew, StandIn},
     exchange::Exchange,
     gate::Gate,
     intake::{Intake, Source},
@@ -27,6 +32,8 @@ pub(super) struct Shared {
     pub(super) gate: Arc<Gate>,
     pub(super) connections: Arc<Connections<tiny_http::Request>>,
     pub(super) intake: Intake<Arrival<tiny_http::Request>>,
+    /// The workers.
+    pub(super) crew: Arc<Crew>,
     pub(super) kicker: Arc<Kicker>,
     /// Where the kernel says who is there.
     pub(super) presence: Option<Arc<Presence>>,
@@ -37,8 +44,12 @@ pub(super) struct Shared {
 }
 
 impl Source<Arrival<tiny_http::Request>> for Shared {
-    fn wait(&self) -> io::Result<Arrival<tiny_http::Request>> {
-        self.server.recv().map(|request| self.arrived(request))
+    fn wait(&self, at_most: Option<Duration>) -> io::Result<Option<Arrival<tiny_http::Request>>> {
+        let request = match at_most {
+            None => self.server.recv().map(Some),
+            Some(time) => self.server.recv_timeout(time),
+        };
+        Ok(request?.map(|request| self.arrived(request)))
     }
 
     fn take(&self) -> io::Result<Option<Arrival<tiny_http::Request>>> {
@@ -51,7 +62,7 @@ impl Shared {
     pub(super) fn work(self: &Arc<Shared>) {
         loop {
             match self.intake.next(&**self) {
-                Ok(Some(arrival)) => self.take(arrival),
+                Ok(Some(arrival)) => self.crew.work(|| self.take(arrival)),
                 Ok(None) => return,
                 Err(error) => {
                     // tiny_http has ended its accept thread: nobody can connect any more.
@@ -59,6 +70,27 @@ impl Shared {
                     return;
                 }
             }
+        }
+    }
+
+    /// The same for a while, beside workers that are stuck.
+    pub(super) fn work_as(self: &Arc<Shared>, stand_in: &StandIn) {
+        loop {
+            match self.intake.next_while(|| stand_in.is_needed(), &**self) {
+                Ok(Some(arrival)) => stand_in.work(|| self.take(arrival)),
+                Ok(None) => return,
+                Err(error) => {
+                    (self.fatal)(&error);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Runs on a thread of the pool for slow work, if there is one.
+    pub(super) fn start_stand_in(&self, run: impl FnOnce() + Send + 'static) {
+        if let Some(slot) = self.slow.slot() {
+            slot.run(Box::new(run));
         }
     }
 
@@ -172,8 +204,8 @@ impl Shared {
         let peer = caller.as_ref().map(|caller| Arc::clone(&caller.peer));
         match self.interface.handle(Request { head, body }, peer) {
             Handled::Ready { response, after } => {
-                let step_aside = || self.intake.step_aside();
-                self.responders.deliver(&self.interface, exchange, response, after, step_aside);
+                let before_commit = || self.intake.ensure_receiver();
+                self.responders.deliver(&self.interface, exchange, response, after, before_commit);
             }
             Handled::Blocked(call) => match self.waiting.slot() {
                 Some(slot) => self.wait_on(slot, exchange, call, caller),

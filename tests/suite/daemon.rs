@@ -48,6 +48,8 @@ pub(crate) enum Port {
 pub(crate) struct Daemon {
     directory: TempDir,
     address: SocketAddr,
+    /// A command that becomes the daemon: `exec`, so that the process is the same.
+    launcher: Vec<String>,
     running: Option<Running>,
 }
 
@@ -59,10 +61,16 @@ struct Running {
 impl Daemon {
     /// Starts a daemon with this configuration (TOML) on a free port, and returns when it listens.
     pub(crate) fn start(config: &str) -> Daemon {
+        Daemon::start_by(&[], config)
+    }
+
+    /// The same by a launcher, which gets the daemon's command line as its last arguments.
+    pub(crate) fn start_by(launcher: &[&str], config: &str) -> Daemon {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("semaphored.toml"), config).unwrap();
-        let mut daemon =
-            Daemon { directory, address: SocketAddr::from(([127, 0, 0, 1], 0)), running: None };
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let launcher = launcher.iter().map(|&argument| argument.to_owned()).collect();
+        let mut daemon = Daemon { directory, address, launcher, running: None };
         daemon.start_again(Port::New);
         daemon
     }
@@ -73,7 +81,9 @@ impl Daemon {
         if port == Port::New {
             self.address.set_port(0);
         }
-        let running = Running::start(self.address, &self.data_dir(), &self.config_file());
+        let mut command = self.launcher.clone();
+        command.push(env!("CARGO_BIN_EXE_semaphored").to_owned());
+        let running = Running::start(&command, self.address, &self.data_dir(), &self.config_file());
         self.address = running.address();
         self.running = Some(running);
     }
@@ -185,8 +195,9 @@ pub(crate) fn poll<T>(wanted: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 }
 
 impl Running {
-    fn start(listen: SocketAddr, data_dir: &Path, config: &Path) -> Running {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_semaphored"))
+    fn start(command: &[String], listen: SocketAddr, data_dir: &Path, config: &Path) -> Running {
+        let mut child = Command::new(&command[0])
+            .args(&command[1..])
             .args(["--listen", &listen.to_string(), "--data-dir"])
             .arg(data_dir)
             .arg("--config")

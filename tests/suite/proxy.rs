@@ -28,6 +28,18 @@ pub(crate) const SITE: &str = include_str!("../../nginx/semaphored.conf");
 const PORT_TRIES: usize = 5;
 const END_PAUSE: Duration = Duration::from_millis(5);
 
+/// How many worker processes NGINX has, and how many connections each takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Size {
+    processes: usize,
+    connections: usize,
+}
+
+/// Two processes, also on a machine with one core, and room for the tests.
+const USUAL: Size = Size { processes: 2, connections: 1_024 };
+/// Debian's `nginx.conf` on a machine with one core.
+pub(crate) const SMALLEST: Size = Size { processes: 1, connections: 768 };
+
 /// A running NGINX.
 pub(crate) struct Proxy {
     directory: TempDir,
@@ -43,10 +55,15 @@ impl Proxy {
 
     /// The same in front of anything, with pieces of the site replaced, each of which has to be there.
     pub(crate) fn start_with(upstream: SocketAddr, replace: &[(&str, &str)]) -> Proxy {
+        Proxy::start_sized(USUAL, upstream, replace)
+    }
+
+    /// The same with so many processes and connections.
+    pub(crate) fn start_sized(size: Size, upstream: SocketAddr, replace: &[(&str, &str)]) -> Proxy {
         for _ in 0..PORT_TRIES {
             let directory = tempfile::tempdir().unwrap();
             let address = free_address();
-            write_config(directory.path(), &site(address, upstream, replace));
+            write_config(directory.path(), size, &site(address, upstream, replace));
             let mut master = command(directory.path()).stderr(Stdio::null()).spawn().unwrap();
             // The file is written when the ports are bound.
             let pid_file = directory.path().join("pid");
@@ -149,9 +166,14 @@ pub(crate) fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
 
+/// The threads of a process.
+pub(crate) fn threads(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
+}
+
 /// What `nginx -t` says of the site with pieces replaced.
 pub(crate) fn check_site(directory: &Path, replace: &[(&str, &str)]) -> Output {
-    write_config(directory, &site(free_address(), free_address(), replace));
+    write_config(directory, USUAL, &site(free_address(), free_address(), replace));
     command(directory).arg("-t").output().unwrap()
 }
 
@@ -175,7 +197,7 @@ fn site(listen: SocketAddr, upstream: SocketAddr, replace: &[(&str, &str)]) -> S
     })
 }
 
-fn write_config(directory: &Path, site: &str) {
+fn write_config(directory: &Path, size: Size, site: &str) {
     let path = directory.to_str().unwrap();
     let site = site.replace("/var/log/nginx", path);
     fs::write(directory.join("site.conf"), site).unwrap();
@@ -184,9 +206,10 @@ fn write_config(directory: &Path, site: &str) {
     let temporary = ["client_body", "proxy", "fastcgi", "scgi", "uwsgi"];
     let temporary = temporary.map(|name| format!("{name}_temp_path {path}/{name};")).concat();
     // As on Debian 12, but for the places of files: what is set there must not clash with the site.
+    let Size { processes, connections } = size;
     let config = format!(
-        "{user} worker_processes 2; daemon off; pid {path}/pid; error_log {path}/error.log notice;
-        events {{ worker_connections 1024; }}
+        "{user} worker_processes {processes}; daemon off; pid {path}/pid; error_log {path}/error.log notice;
+        events {{ worker_connections {connections}; }}
         http {{
             {temporary}
             sendfile on; tcp_nopush on; types_hash_max_size 2048;

@@ -2,6 +2,7 @@
 
 mod errors;
 mod hostile;
+mod left_behind;
 mod site;
 mod waiting;
 

@@ -1,14 +1,9 @@
 //! Many that wait: over a reload, when they hang up, beside bursts of others.
 
-use std::{
-    io::Write,
-    net::{SocketAddr, TcpStream},
-    thread,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use super::{A, block, http, poll, start};
-use crate::proxy::descriptors;
+use crate::{bursts::burst, proxy::descriptors};
 
 #[test]
 fn a_reload_of_nginx_takes_no_place_away() {
@@ -71,30 +66,13 @@ fn bursts_through_kept_connections_are_all_answered_within_a_second() {
     let mut open = Vec::new();
     let mut slowest = Duration::ZERO;
     for _ in 0..10 {
-        let address = proxy.address();
-        let threads: Vec<_> = (0..8).map(|_| thread::spawn(move || burst(address))).collect();
-        for thread in threads {
-            let (took, streams) = thread.join().unwrap();
-            slowest = slowest.max(took);
-            open.extend(streams);
-        }
+        let (took, streams) = burst(proxy.address(), 64);
+        slowest = slowest.max(took);
+        open.extend(streams);
     }
     println!("slowest answer: {slowest:?}");
     assert_eq!(open.len(), 640);
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
     assert_eq!(daemon.look("/api/v1/service")["waiting_requests"], 32);
     drop(waiters);
-}
-
-/// Eight connections at once that stay open; gives the slowest answer.
-fn burst(address: SocketAddr) -> (Duration, Vec<TcpStream>) {
-    let started = Instant::now();
-    let mut streams: Vec<_> = (0..8).map(|_| http::connect(address)).collect();
-    for stream in &mut streams {
-        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-    }
-    for stream in &streams {
-        assert_eq!(http::read_response(stream, false).status, 200);
-    }
-    (started.elapsed(), streams)
 }
