@@ -150,7 +150,7 @@ impl Shared {
 
     /// The life of the writer's thread: until the service closes and all is written.
     pub(super) fn write(&self) {
-        let mut rest = Duration::ZERO;
+        let mut rest = FOLD_AFTER_IDLE;
         loop {
             let closed = self.wait_for_batch(rest);
             let mut writer = self.writer.lock();

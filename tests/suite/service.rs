@@ -57,8 +57,14 @@ struct Bench {
 }
 
 fn start(disk: &MemoryDisk) -> Bench {
+    start_after(disk, Duration::ZERO)
+}
+
+/// Starts so long after the time at which all tests begin.
+fn start_after(disk: &MemoryDisk, later: Duration) -> Bench {
     let clock = Arc::new(TestClock::default());
     *clock.now.lock() = Now { service: ServiceTime::default(), wall: WallTime(1_000_000_000) };
+    clock.advance(later);
     let (sender, failed) = mpsc::channel();
     let fatal = Box::new(move |error: &semaphored::storage::Error| {
         sender.send(error.to_string()).unwrap();
@@ -245,13 +251,13 @@ fn a_service_that_is_never_idle_forgets_old_history_too() {
     poll("the fold", || in_history().then_some(()));
     drop(bench);
 
-    let again = start(&disk);
-    again.clock.advance(Options::default().history_kept + Duration::from_secs(1));
+    let again = start_after(&disk, Options::default().history_kept + Duration::from_secs(1));
     let mut claims = 0;
     poll("the old claim to be forgotten", || {
         // Changes come faster than the writer waits for before it tidies up.
         claims += 1;
-        again.acquire(&format!("busy-{claims}"));
+        let (_, revision) = again.acquire(&format!("busy-{claims}"));
+        assert!(again.wait_for_commit(revision));
         (!in_history()).then_some(())
     });
 }
