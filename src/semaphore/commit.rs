@@ -55,11 +55,11 @@ const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// Rows that one step of pruning deletes at most.
 const PRUNE_ROWS_MAX: usize = 500;
 
-/// Changes that are not written yet, and what has to be told once they are.
+/// Changes that are not written yet.
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) changes: Vec<Change>,
-    /// Gates of claims that the changes are about.
+    /// Gates of the claims that the changes are about, not announced yet: that is for after the state's lock.
     pub(super) gates: Vec<Arc<Gate>>,
     /// Somebody waits for it and will not commit it himself.
     pub(super) wanted: bool,
@@ -217,12 +217,13 @@ impl Writer {
         let Some(revision) = batch.changes.last().map(|change| change.revision) else {
             return false;
         };
+        // They make their replies while the disk is busy; no reply goes out before its revision is safe.
+        batch.gates.iter().for_each(|gate| gate.announce());
         let appended = if self.failed { None } else { Some(self.storage.append(&batch.changes)) };
         if appended.and_then(|appended| self.checked(appended)).is_none() {
             return false;
         }
         shared.commits.publish(revision);
-        batch.gates.iter().for_each(|gate| gate.announce());
         self.appended_at = Instant::now();
         let was_empty = self.journal_changes == 0;
         self.journal_changes += batch.changes.len();

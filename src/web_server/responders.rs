@@ -1,6 +1,15 @@
 //! Sending responses not before their commit, and not on the threads that handle requests or commit.
 
-use std::{collections::VecDeque, io, sync::Arc, thread::JoinHandle};
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -19,11 +28,16 @@ type Parcel = Box<(Exchange, Response)>;
 /// is woken for so many that wait.
 const PARCELS_PER_THREAD: usize = 8;
 
+/// A commit that takes longer than waking a thread. Where the disk is not waited for (durability `os`), commits are
+/// shorter.
+const SLOW_COMMIT: Duration = Duration::from_micros(50);
+
 /// A few threads with one queue. Its length needs no bound of its own: every response in it belongs to a
 /// connection that waits for it, and the connections are bounded.
 pub(super) struct Responders {
     outbox: Arc<Outbox>,
     pub(super) crew: Arc<Crew>,
+    commits_are_slow: AtomicBool,
 }
 
 /// The queue. Its mutex is held for a few instructions, never while a response is sent.
@@ -63,13 +77,13 @@ impl Responders {
                     .spawn(move || outbox.send_all(&crew))
             })
             .collect::<io::Result<_>>()?;
-        Ok((Responders { outbox, crew }, handles))
+        Ok((Responders { outbox, crew, commits_are_slow: AtomicBool::new(true) }, handles))
     }
 
     /// Sends a response when `after` is committed: on this thread when it is already or this thread
     /// commits it, else on one of the responders'. Never waits for the commit of another thread.
     ///
-    /// `before_commit` is called before this thread waits for the disk.
+    /// `before_commit` is called before this thread waits for the disk, as far as that can be foreseen.
     ///
     /// When the commit never comes, because the commit writer has failed, the exchange is dropped with what
     /// it waited for and the client sees no success.
@@ -101,14 +115,34 @@ impl Responders {
             }
         };
         if interface.after_commit(after, Box::new(then)) {
-            before_commit();
-            interface.commit();
+            self.commit(interface, before_commit);
         }
         let found = std::mem::replace(&mut *place.lock(), Place::Left);
         if let Place::Here(parcel) = found {
             let (exchange, response) = *parcel;
             exchange.respond(response);
         }
+    }
+
+    /// Commits on this thread, and sends what that lets go of.
+    fn commit(&self, interface: &Interface, before_commit: impl FnOnce()) {
+        if self.commits_are_slow.load(Ordering::Relaxed) {
+            before_commit();
+        }
+        self.outbox.state.lock().threads += 1;
+        let started_at = Instant::now();
+        interface.commit();
+        self.commits_are_slow.store(started_at.elapsed() > SLOW_COMMIT, Ordering::Relaxed);
+        self.help();
+    }
+
+    /// Sends what this thread's commit let go of, so that no other has to be woken for it. The thread is counted.
+    fn help(&self) {
+        while let Some(parcel) = self.outbox.next(Some(&|| false)) {
+            let (exchange, response) = *parcel;
+            exchange.respond(response);
+        }
+        self.outbox.state.lock().threads -= 1;
     }
 
     /// Sends for a while, beside threads that are stuck.
