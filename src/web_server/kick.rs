@@ -12,20 +12,18 @@
 //! waiting thread, its new thread took from the queue after X. If it found one, that one took from the
 //! queue after X. Either contradicts that X was the last (a kick that is taken from the queue ends at once
 //! and its thread takes the next). For connections that are silent and for addresses that came back too
-//! soon there is one kick in each interval besides. So kicks are counted, never merged.
+//! soon the module `probe` makes a connection once a second that does the same as a kick: it finds no waiting
+//! thread and gets a new one, or finds one, and it ends by itself. So kicks are counted, never merged.
 //!
 //! A kick sends no request and so never causes another. It closes with a reset, which leaves no socket in
 //! TIME_WAIT behind: at some hundred kicks a second those would take all ports.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
-    thread::JoinHandle,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 
 use parking_lot::{Condvar, Mutex};
 use socket2::{Domain, Protocol, Socket, Type};
+
+use super::listener::reachable;
 
 /// A connection to ourselves takes microseconds, unless the backlog is full: then the connections in it
 /// do what the kick would.
@@ -40,7 +38,6 @@ pub(super) struct Kicker {
     state: Mutex<State>,
     changed: Condvar,
     address: SocketAddr,
-    interval: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -53,13 +50,11 @@ impl Kicker {
     /// Starts the one thread that kicks.
     pub(super) fn start(
         listens_on: SocketAddr,
-        interval: Duration,
     ) -> std::io::Result<(Arc<Kicker>, JoinHandle<()>)> {
         let kicker = Arc::new(Kicker {
             state: Mutex::default(),
             changed: Condvar::new(),
             address: reachable(listens_on),
-            interval,
         });
         let thread = std::thread::Builder::new().name("kick".to_owned()).spawn({
             let kicker = Arc::clone(&kicker);
@@ -86,34 +81,22 @@ impl Kicker {
     }
 
     fn run(&self) {
-        let mut baseline_at = Instant::now() + self.interval;
-        while self.wait_for_work(baseline_at) {
+        while self.wait_for_work() {
             if let Err(error) = self.kick() {
-                // The next one makes up for it: kicks are owed to connections, and the baseline never ends.
+                // The next one makes up for it: kicks are owed to connections, and probes never end.
                 log::debug!("kick failed: {error}");
-            }
-            let now = Instant::now();
-            if now >= baseline_at {
-                baseline_at = now + self.interval;
             }
         }
     }
 
-    /// Waits until a kick is owed or the baseline's is due; `false` when it is time to end.
-    fn wait_for_work(&self, baseline_at: Instant) -> bool {
+    /// Waits until a kick is owed; `false` when it is time to end.
+    fn wait_for_work(&self) -> bool {
         let mut state = self.state.lock();
-        loop {
-            if state.stopped {
-                return false;
-            }
-            if state.owed_kicks > 0 {
-                state.owed_kicks -= 1;
-                return true;
-            }
-            if self.changed.wait_until(&mut state, baseline_at).timed_out() {
-                return !state.stopped;
-            }
+        while state.owed_kicks == 0 && !state.stopped {
+            self.changed.wait(&mut state);
         }
+        state.owed_kicks = state.owed_kicks.saturating_sub(1);
+        !state.stopped
     }
 
     fn kick(&self) -> std::io::Result<()> {
@@ -122,17 +105,6 @@ impl Kicker {
         socket.set_linger(Some(Duration::ZERO))?;
         socket.connect_timeout(&self.address.into(), CONNECT_TIME_MAX)
     }
-}
-
-/// An address at which a socket that listens on `address` is reached from this machine.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() {
-        address.set_ip(match address {
-            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        });
-    }
-    address
 }
 
 #[cfg(test)]
@@ -145,7 +117,7 @@ mod tests {
     fn every_kick_that_was_asked_for_is_made() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (kicker, thread) = Kicker::start(address, Duration::from_secs(3_600)).unwrap();
+        let (kicker, thread) = Kicker::start(address).unwrap();
         for _ in 0..100 {
             kicker.ask();
         }
@@ -157,25 +129,19 @@ mod tests {
     }
 
     #[test]
-    fn the_baseline_kicks_unasked_and_survives_failures() {
+    fn a_kick_that_fails_is_not_the_last() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (kicker, thread) = Kicker::start(address, Duration::from_millis(1)).unwrap();
-        listener.accept().unwrap();
         drop(listener);
+        let (kicker, thread) = Kicker::start(address).unwrap();
         kicker.ask();
+        while kicker.state.lock().owed_kicks > 0 {
+            std::thread::yield_now();
+        }
+        let listener = TcpListener::bind(address).unwrap();
+        kicker.ask();
+        listener.accept().unwrap();
         kicker.stop();
         thread.join().unwrap();
-    }
-
-    #[test]
-    fn unspecified_addresses_are_reached_on_loopback() {
-        for (listens_on, expected) in [
-            ("0.0.0.0:7420", "127.0.0.1:7420"),
-            ("[::]:7420", "[::1]:7420"),
-            ("10.0.0.1:7420", "10.0.0.1:7420"),
-        ] {
-            assert_eq!(reachable(listens_on.parse().unwrap()), expected.parse().unwrap());
-        }
     }
 }

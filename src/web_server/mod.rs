@@ -8,6 +8,7 @@
 //! | `slow`, elastic | read long bodies, serve pipelined requests | their client |
 //! | `respond-N`, a fixed number | send what was committed later | as the workers |
 //! | `kick`, one | keeps tiny_http from leaving connections behind | nothing |
+//! | `probe`, one | asks the server something once a second, and ends the process when it is deaf | its own request, up to a time-out |
 //! | `presence`, one | notices clients that hang up while their call waits | nothing |
 //!
 //! So a release or a status request never queues behind a call that waits. No lock of this module is held
@@ -15,18 +16,21 @@
 //! at tiny_http's queue.
 //!
 //! What tiny_http 0.12 does wrong and what is done about it stands where it is done: connections left
-//! behind in the module `kick`, clients that hang up in `presence`, bodies in `exchange`, socket options in `listener`, panics in `panic`. An
-//! error from it means that its accept thread has ended, and is fatal.
+//! behind in the module `kick`, clients that hang up in `presence`, bodies in `exchange`, connections beyond any
+//! bound in `headroom`, socket options in `listener`, panics in `panic`. An error from it means that its accept
+//! thread has ended, and is fatal; what it does not tell is noticed by `probe`.
 
 mod config;
 mod connections;
 mod exchange;
 mod gate;
+mod headroom;
 mod kick;
 mod listener;
 mod panic;
 mod pool;
 mod presence;
+mod probe;
 mod responders;
 mod sock_diag;
 mod workers;
@@ -48,9 +52,11 @@ use self::{
     connections::{Bounds, Connections},
     exchange::Exchange,
     gate::Gate,
+    headroom::Headroom,
     kick::Kicker,
     pool::Pool,
     presence::Presence,
+    probe::{Probe, Watched},
     responders::Responders,
     workers::Shared,
 };
@@ -63,6 +69,7 @@ pub type Fatal = Arc<dyn Fn(&io::Error) + Send + Sync>;
 pub struct WebServer {
     shared: Arc<Shared>,
     address: SocketAddr,
+    probe: Arc<Probe>,
     workers: Vec<JoinHandle<()>>,
     others: Vec<JoinHandle<()>>,
 }
@@ -77,10 +84,11 @@ impl Bound {
     /// When the system gives no socket or thread.
     pub fn start(self, interface: Arc<Interface>, fatal: Fatal) -> io::Result<WebServer> {
         let address = self.local_addr();
+        let headroom = Arc::new(Headroom::new(self.config.connections_max));
         let (listener, config) = self.listen()?;
         let server = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
         let (responders, mut others) = Responders::start(config.responder_threads)?;
-        let (kicker, kick_thread) = Kicker::start(address, config.kick_interval)?;
+        let (kicker, kick_thread) = Kicker::start(address)?;
         others.push(kick_thread);
         let presence = Presence::start(address)?.map(|(presence, thread)| {
             others.push(thread);
@@ -108,6 +116,8 @@ impl Bound {
                 connections: Arc::new(Connections::new(bounds, go_on)),
                 intake: Mutex::new(()),
                 kicker,
+                headroom,
+                taken_requests: Arc::default(),
                 presence,
                 waiting: Pool::new("waiting", config.waiting_threads_max, idle_max),
                 slow: Pool::new("slow", config.slow_threads_max, idle_max),
@@ -123,7 +133,21 @@ impl Bound {
                 thread.spawn(move || shared.work())
             })
             .collect::<io::Result<_>>()?;
-        Ok(WebServer { shared, address, workers, others })
+        let (probe, probe_thread) = shared.start_probe(address)?;
+        others.push(probe_thread);
+        Ok(WebServer { shared, address, probe, workers, others })
+    }
+}
+
+impl Shared {
+    fn start_probe(&self, listens_on: SocketAddr) -> io::Result<(Arc<Probe>, JoinHandle<()>)> {
+        let watched = Watched {
+            listens_on,
+            taken_requests: Arc::clone(&self.taken_requests),
+            headroom: Arc::clone(&self.headroom),
+            fatal: Arc::clone(&self.fatal),
+        };
+        Probe::start(watched, self.config.probe_interval, self.config.probe_time_max)
     }
 }
 
@@ -141,8 +165,9 @@ impl WebServer {
     /// The API has to have been told before, so that the calls that wait return, and the commit writer has
     /// to run on, so that the last replies can be sent. Connections stay open until the process ends.
     pub fn stop(self) -> bool {
-        let WebServer { shared, address: _, workers, others } = self;
+        let WebServer { shared, address: _, probe, workers, others } = self;
         let deadline = Instant::now() + shared.config.stop_time_max;
+        probe.stop();
         shared.gate.close();
         let answered = shared.gate.wait_until_empty(deadline);
         // Until here the workers have turned away what came in.

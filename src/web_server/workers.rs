@@ -1,7 +1,14 @@
 //! The workers: they take requests from tiny_http and run them to the end, unless that may block. Then the
 //! request goes on elsewhere: on a thread that waits, on one for slow requests, or with its commit.
 
-use std::{io, sync::Arc, time::Instant};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
 
 use parking_lot::Mutex;
 
@@ -10,6 +17,7 @@ use super::{
     connections::{Arrival, Connections},
     exchange::Exchange,
     gate::Gate,
+    headroom::Headroom,
     kick::Kicker,
     pool::{Pool, Slot},
     presence::{Caller, Presence},
@@ -30,6 +38,9 @@ pub(super) struct Shared {
     /// Held while a request is taken, which is all the time when there is none.
     pub(super) intake: Mutex<()>,
     pub(super) kicker: Arc<Kicker>,
+    pub(super) headroom: Arc<Headroom>,
+    /// Requests that were taken from tiny_http so far.
+    pub(super) taken_requests: Arc<AtomicU64>,
     /// Where the kernel says who is there.
     pub(super) presence: Option<Arc<Presence>>,
     pub(super) waiting: Arc<Pool>,
@@ -79,10 +90,12 @@ impl Shared {
     }
 
     fn take(self: &Arc<Shared>, arrival: Option<Arrival<tiny_http::Request>>) {
+        self.taken_requests.fetch_add(1, Ordering::Relaxed);
         match arrival {
             Some(Arrival::Serve(ticket, request)) => {
                 if ticket.is_new {
                     self.kicker.ask();
+                    self.headroom.one_more(Instant::now());
                 }
                 self.begin(Exchange::new(request, ticket));
             }
@@ -106,7 +119,10 @@ impl Shared {
         }
     }
 
-    fn begin(self: &Arc<Shared>, exchange: Exchange) {
+    fn begin(self: &Arc<Shared>, mut exchange: Exchange) {
+        if self.headroom.is_used_up() {
+            exchange.ask_to_close();
+        }
         let head = exchange.head();
         match self.interface.check_head(&head) {
             Err(refusal) => self.refuse_unread(exchange, *refusal),
@@ -172,6 +188,13 @@ impl Shared {
         match self.interface.handle(Request { head, body }, peer) {
             Handled::Ready { response, after } => {
                 self.responders.deliver(&self.interface, exchange, response, after);
+            }
+            Handled::Blocked(call) if self.headroom.is_used_up() => {
+                let full = api::Error::ServiceFull {
+                    bound: "connections_max",
+                    limit: self.headroom.connections_max(),
+                };
+                exchange.respond(call.refuse(&full));
             }
             Handled::Blocked(call) => match self.waiting.slot() {
                 Some(slot) => self.wait_on(slot, exchange, call, caller),

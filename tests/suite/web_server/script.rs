@@ -131,8 +131,8 @@ pub(super) fn start_with(change: impl FnOnce(&mut Config)) -> (Arc<Script>, WebS
     let script = Script::new();
     let interface = Interface::new(script.clone(), Limits::default()).unwrap();
     let mut config = Config::new("127.0.0.1:0".parse().unwrap());
-    // No test may pass thanks to the baseline of kicks.
-    config.kick_interval = Duration::from_secs(3_600);
+    // No test may pass thanks to a probe, which does what a kick does.
+    config.probe_interval = Duration::from_secs(3_600);
     change(&mut config);
     let fatal = Arc::new(|error: &std::io::Error| panic!("fatal: {error}"));
     let server = Bound::new(config).unwrap().start(Arc::new(interface), fatal).unwrap();
