@@ -154,7 +154,8 @@ mod tests {
     #[test]
     fn it_is_used_up_past_the_bound_and_comes_back() {
         let (headroom, told) = headroom(10);
-        for (descriptors, used_up) in [(20, false), (40, false), (42, true), (40, false), (5, false)]
+        for (descriptors, used_up) in
+            [(20, false), (40, false), (42, true), (40, false), (5, false)]
         {
             told.store(descriptors, Ordering::Relaxed);
             headroom.look(Instant::now());

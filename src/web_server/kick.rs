@@ -48,9 +48,7 @@ struct State {
 
 impl Kicker {
     /// Starts the one thread that kicks.
-    pub(super) fn start(
-        listens_on: SocketAddr,
-    ) -> std::io::Result<(Arc<Kicker>, JoinHandle<()>)> {
+    pub(super) fn start(listens_on: SocketAddr) -> std::io::Result<(Arc<Kicker>, JoinHandle<()>)> {
         let kicker = Arc::new(Kicker {
             state: Mutex::default(),
             changed: Condvar::new(),

@@ -43,7 +43,8 @@ const DEAF_PROBES: u32 = 3;
 const MUTE_PROBES: u32 = 30;
 
 /// A constant answer, and only its head.
-const REQUEST: &[u8] = b"HEAD /api HTTP/1.1\r\nHost: localhost\r\nUser-Agent: semaphored-probe\r\n\r\n";
+const REQUEST: &[u8] =
+    b"HEAD /api HTTP/1.1\r\nHost: localhost\r\nUser-Agent: semaphored-probe\r\n\r\n";
 
 /// What the probe looks at.
 pub(super) struct Watched {
@@ -149,7 +150,8 @@ impl Probe {
             return;
         }
         drop(stopped);
-        let (Outcome::Refused(last) | Outcome::Unanswered(last) | Outcome::NotAsked(last)) = outcome
+        let (Outcome::Refused(last) | Outcome::Unanswered(last) | Outcome::NotAsked(last)) =
+            outcome
         else {
             return;
         };
