@@ -169,8 +169,10 @@ fn start_server(
     let interface = Interface::new(api, http_interface::Limits::default())
         .map_err(|error| Failure::new(exit::INTERNAL, &error))?;
     let fatal: web_server::Fatal = Arc::new(|error| {
+        let is_full = error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error());
+        let advice = if is_full { limits::DESCRIPTORS_ADVICE } else { "" };
         log::error!(
-            "the web server has failed, the process ends and has to be started again: {error}"
+            "the web server has failed, the process ends and has to be started again: {error}{advice}"
         );
         std::process::exit(exit::INTERNAL.into());
     });

@@ -1,9 +1,8 @@
 //! What the process may use of the machine, and what follows from that: how many connections it carries,
 //! and how many of them may wait.
 //!
-//! A connection takes two descriptors and a thread of tiny_http's; when it is new, for a moment a second one
-//! (a kick, see the module `kick` of the web server). A request that waits on it takes one thread more. What
-//! the machine gives is read once, at the start; the smallest limit decides.
+//! A connection takes two descriptors and a thread of tiny_http's, and a request that waits on it a second
+//! thread. What the machine gives is read once, at the start; the smallest limit decides.
 
 use std::{
     fmt, fs,
@@ -24,8 +23,12 @@ const THREADS_KEPT: usize = 512;
 const MAPPINGS_PER_THREAD: usize = 4;
 /// Of so many connections all but one may wait; the others are there for releases, renewals and looks.
 const WAITING_SHARE: usize = 8;
-/// Threads for so many connections of which all but one wait: one each, one for a moment, one for each wait.
-const THREADS_PER_SHARE: usize = 3 * WAITING_SHARE - 1;
+/// Threads for so many connections of which all but one wait.
+const THREADS_PER_SHARE: usize = 2 * WAITING_SHARE - 1;
+
+/// What to do when they have run out.
+pub(crate) const DESCRIPTORS_ADVICE: &str =
+    "; raise LimitNOFILE= of its unit, or lower max_conns of NGINX";
 
 /// A limit of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,28 +16,28 @@ fn two_descriptors_a_connection() {
 }
 
 #[test]
-fn two_threads_a_waiting_request_and_one_for_a_moment() {
+fn two_threads_a_waiting_request() {
     for limit in [Limit::UserThreads, Limit::Tasks, Limit::MachineThreads, Limit::Ids] {
-        assert_eq!(carried(limit, 4_915), (1_528, 1_337));
-        assert_eq!(carried(limit, 32_768), (11_216, 9_814));
-        assert_eq!(carried(limit, 40_000), (13_728, 10_000));
+        assert_eq!(carried(limit, 4_915), (2_344, 2_051));
+        assert_eq!(carried(limit, 16_384), (8_464, 7_406));
+        assert_eq!(carried(limit, 32_768), (17_200, 10_000));
         assert_eq!(carried(limit, 500), (0, 0));
     }
     let (connections, waiting) = carried(Limit::Tasks, 4_915);
-    assert!(2 * connections + waiting + THREADS_KEPT <= 4_915);
+    assert!(connections + waiting + THREADS_KEPT <= 4_915);
 }
 
 #[test]
 fn four_mappings_a_thread() {
     assert_eq!(carried(Limit::Mappings, 4 * 4_915), carried(Limit::Tasks, 4_915));
-    assert_eq!(carried(Limit::Mappings, 65_530), (5_512, 4_823));
+    assert_eq!(carried(Limit::Mappings, 65_530), (8_464, 7_406));
     assert_eq!(carried(Limit::Mappings, 262_144).1, 10_000);
 }
 
 /// The number that all the others rest on.
 #[test]
 fn a_thread_has_so_many_mappings() {
-    const THREADS: usize = 200;
+    const THREADS: usize = 400;
     let mappings = || fs::read_to_string("/proc/self/maps").unwrap().lines().count();
     let before = mappings();
     let barrier = std::sync::Arc::new(std::sync::Barrier::new(THREADS + 1));
@@ -55,7 +55,7 @@ fn a_thread_has_so_many_mappings() {
     barrier.wait();
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     // Other tests of this process may start and end some.
-    assert!(more <= THREADS * MAPPINGS_PER_THREAD + 400, "{more} mappings of {THREADS} threads");
+    assert!(more <= THREADS * MAPPINGS_PER_THREAD + 300, "{more} mappings of {THREADS} threads");
 }
 
 #[test]
@@ -66,13 +66,13 @@ fn the_tightest_limit_decides_and_is_named() {
         Room { limit: Limit::MachineThreads, left: 190_000 },
     ];
     let carried = Carried::by(&rooms);
-    assert_eq!((carried.connections, carried.waiting_requests), (5_512, 4_823));
+    assert_eq!((carried.connections, carried.waiting_requests), (8_464, 7_406));
     let advice = carried.advice(WAITING_REQUESTS_DEFAULT_MAX).unwrap();
     assert!(
         advice.contains("65530") && advice.ends_with("raise sysctl vm.max_map_count"),
         "{advice}"
     );
-    assert_eq!(carried.advice(4_823), None);
+    assert_eq!(carried.advice(7_406), None);
     let unbounded = Carried::by(&[]);
     assert_eq!((unbounded.waiting_requests, unbounded.advice(20_000)), (10_000, None));
 }
@@ -98,20 +98,18 @@ fn the_kernels_files_are_understood() {
 
 #[test]
 fn control_groups_are_looked_at_up_to_their_root() {
-    let strings = |memberships: &str| -> Vec<String> {
-        pids_groups(memberships).iter().map(|path| path.display().to_string()).collect()
-    };
     assert_eq!(
-        strings("0::/system.slice/semaphored.service\n"),
+        pids_groups("0::/system.slice/semaphored.service\n"),
         [
             "/sys/fs/cgroup/system.slice/semaphored.service",
             "/sys/fs/cgroup/system.slice",
             "/sys/fs/cgroup"
         ]
+        .map(PathBuf::from)
     );
     assert_eq!(
-        strings("8:pids:/a\n4:memory:/b\n2:cpu,cpuacct:/\n0::/\n"),
-        ["/sys/fs/cgroup/pids/a", "/sys/fs/cgroup/pids", "/sys/fs/cgroup"]
+        pids_groups("8:pids:/a\n4:memory:/b\n2:cpu,cpuacct:/\n0::/\n"),
+        ["/sys/fs/cgroup/pids/a", "/sys/fs/cgroup/pids", "/sys/fs/cgroup"].map(PathBuf::from)
     );
-    assert!(strings("nonsense\n").is_empty());
+    assert!(pids_groups("nonsense\n").is_empty());
 }

@@ -47,7 +47,7 @@ use parking_lot::Mutex;
 
 pub use self::config::Config;
 pub use self::listener::Bound;
-pub use self::panic::is_of_a_connection;
+pub use self::panic::{is_for_want_of_a_descriptor, is_of_a_connection};
 use self::{
     connections::{Bounds, Connections},
     exchange::Exchange,

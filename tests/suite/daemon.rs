@@ -15,7 +15,7 @@
 use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex},
     thread,
@@ -48,6 +48,8 @@ pub(crate) enum Port {
 pub(crate) struct Daemon {
     directory: TempDir,
     address: SocketAddr,
+    /// `ulimit -n`, soft and hard.
+    descriptors_max: Option<u32>,
     running: Option<Running>,
 }
 
@@ -59,10 +61,19 @@ struct Running {
 impl Daemon {
     /// Starts a daemon with this configuration (TOML) on a free port, and returns when it listens.
     pub(crate) fn start(config: &str) -> Daemon {
+        Daemon::start_with(config, None)
+    }
+
+    /// The same under `ulimit -n`.
+    pub(crate) fn start_limited(config: &str, descriptors_max: u32) -> Daemon {
+        Daemon::start_with(config, Some(descriptors_max))
+    }
+
+    fn start_with(config: &str, descriptors_max: Option<u32>) -> Daemon {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("semaphored.toml"), config).unwrap();
-        let mut daemon =
-            Daemon { directory, address: SocketAddr::from(([127, 0, 0, 1], 0)), running: None };
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut daemon = Daemon { directory, address, descriptors_max, running: None };
         daemon.start_again(Port::New);
         daemon
     }
@@ -73,9 +84,25 @@ impl Daemon {
         if port == Port::New {
             self.address.set_port(0);
         }
-        let running = Running::start(self.address, &self.data_dir(), &self.config_file());
+        let running = Running::start(self.command());
         self.address = running.address();
         self.running = Some(running);
+    }
+
+    fn command(&self) -> Command {
+        let daemon = env!("CARGO_BIN_EXE_semaphored");
+        let mut command = match self.descriptors_max {
+            None => Command::new(daemon),
+            Some(limit) => {
+                // The shell gives its process to the daemon.
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\""), daemon]);
+                shell
+            }
+        };
+        command.args(["--listen", &self.address.to_string(), "--data-dir"]);
+        command.arg(self.data_dir()).arg("--config").arg(self.config_file());
+        command
     }
 
     /// Kills it at once (SIGKILL), as a crash would.
@@ -97,6 +124,16 @@ impl Daemon {
     pub(crate) fn signal(&self, signal: Signal) {
         let running = self.running.as_ref().expect("it does not run");
         kill_process(Pid::from_child(&running.child), signal).unwrap();
+    }
+
+    /// How it has ended, if it has.
+    pub(crate) fn has_exited(&mut self) -> Option<ExitStatus> {
+        let running = self.running.as_mut().expect("it does not run");
+        let status = running.child.try_wait().unwrap();
+        if status.is_some() {
+            self.running = None;
+        }
+        status
     }
 
     /// Waits until it has ended by itself or after a signal.
@@ -185,12 +222,8 @@ pub(crate) fn poll<T>(wanted: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 }
 
 impl Running {
-    fn start(listen: SocketAddr, data_dir: &Path, config: &Path) -> Running {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_semaphored"))
-            .args(["--listen", &listen.to_string(), "--data-dir"])
-            .arg(data_dir)
-            .arg("--config")
-            .arg(config)
+    fn start(mut command: Command) -> Running {
+        let mut child = command
             .env_remove("RUST_LOG")
             .env_remove("JOURNAL_STREAM")
             .stdin(Stdio::null())

@@ -4,6 +4,7 @@
 mod api_doc;
 mod bad_input;
 mod bad_request;
+mod bounds;
 mod client;
 mod client_commands;
 mod client_doctor;
@@ -17,6 +18,7 @@ mod core_rules;
 mod daemon;
 mod declarations;
 mod demo;
+mod descriptors;
 mod fake_service;
 mod farm;
 mod http;
