@@ -98,7 +98,7 @@ impl Carried {
     pub(crate) fn advice(&self, wanted: usize) -> Option<String> {
         let Room { limit, left } = self.tightest.filter(|_| wanted > self.waiting_requests)?;
         Some(format!(
-            "this machine carries {} requests that wait, on {} connections: {limit} leave {left} to the \
+            "this machine carries {} requests that wait, on {} connections: {limit} leaves {left} to the \
              service; for more, raise {}",
             self.waiting_requests,
             self.connections,

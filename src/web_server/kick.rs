@@ -43,7 +43,7 @@ const CONNECT_TIME_MAX: Duration = Duration::from_millis(100);
 const UNDER_WAY_MAX: usize = 8;
 
 /// Takes microseconds, unless the kick was left in tiny_http's queue. Then another one has to come after it.
-const SERVE_TIME_MAX: Duration = Duration::from_millis(10);
+const SERVE_TIME_MAX: Duration = Duration::from_millis(2);
 
 /// More would be of no use: so many connections at once are beyond any descriptor limit.
 const OWED_KICKS_MAX: usize = 65_536;
@@ -97,8 +97,10 @@ impl Kicker {
     fn run(&self) {
         let mut under_way = VecDeque::with_capacity(UNDER_WAY_MAX);
         while self.wait_for_work(&mut under_way) {
-            if under_way.len() == UNDER_WAY_MAX {
-                under_way.pop_front().map(wait_until_served);
+            if under_way.len() == UNDER_WAY_MAX
+                && let Some(oldest) = under_way.pop_front()
+            {
+                wait_until_served(oldest);
             }
             match self.kick() {
                 Ok(kick) => under_way.push_back(kick),
