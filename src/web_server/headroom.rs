@@ -21,8 +21,8 @@ use parking_lot::Mutex;
 /// tiny_http keeps two descriptors a connection.
 const DESCRIPTORS_PER_CONNECTION: usize = 2;
 
-/// Not asked more often than this, since asking may take a third of it.
-const MEASURE_INTERVAL_MIN: Duration = Duration::from_millis(50);
+/// Asking takes at most this part of the time.
+const MEASURE_SHARE: u32 = 4;
 
 /// Time between two warnings.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
@@ -41,9 +41,13 @@ pub(super) struct Headroom {
 }
 
 struct State {
-    /// What was measured, and the new connections since.
+    /// What was measured.
     connections: usize,
     measured_at: Instant,
+    /// How long that took.
+    measuring_took: Duration,
+    /// Connections of which the first request was seen since then. Those that came before may be among them.
+    new_connections: usize,
     warned_at: Option<Instant>,
 }
 
@@ -65,6 +69,8 @@ impl Headroom {
             state: Mutex::new(State {
                 connections: 0,
                 measured_at: Instant::now(),
+                measuring_took: Duration::ZERO,
+                new_connections: 0,
                 warned_at: None,
             }),
             is_used_up: AtomicBool::new(false),
@@ -84,13 +90,14 @@ impl Headroom {
     /// Counts a connection of which a first request was seen.
     pub(super) fn one_more(&self, now: Instant) {
         let mut state = self.state.lock();
-        state.connections = state.connections.saturating_add(1);
-        let may_be_used_up = state.connections > self.connections_max;
-        let since = now.saturating_duration_since(state.measured_at);
-        if may_be_used_up && since >= MEASURE_INTERVAL_MIN {
-            self.measure(&mut state, now);
+        state.new_connections += 1;
+        if state.connections + state.new_connections > self.connections_max {
+            let since = now.saturating_duration_since(state.measured_at);
+            if since >= state.measuring_took * MEASURE_SHARE {
+                self.measure(&mut state, now);
+                self.decide(&mut state, now);
+            }
         }
-        self.decide(&mut state, now);
     }
 
     /// Asks the kernel. To be called once in a while.
@@ -101,11 +108,14 @@ impl Headroom {
     }
 
     fn measure(&self, state: &mut State, now: Instant) {
+        let started = Instant::now();
         // Where it cannot be known nobody is refused.
         let descriptors = (self.measure)().unwrap_or(0);
         let descriptors = descriptors.saturating_sub(self.descriptors_elsewhere);
         state.connections = descriptors / DESCRIPTORS_PER_CONNECTION;
         state.measured_at = now;
+        state.measuring_took = started.elapsed();
+        state.new_connections = 0;
     }
 
     fn decide(&self, state: &mut State, now: Instant) {
@@ -164,21 +174,37 @@ mod tests {
     }
 
     #[test]
-    fn new_connections_count_until_the_kernel_is_asked_again() {
+    fn the_kernel_is_asked_when_new_connections_may_be_too_many() {
         let (headroom, told) = headroom(10);
         let now = Instant::now();
         headroom.look(now);
+        told.store(44, Ordering::Relaxed);
         for _ in 0..10 {
             headroom.one_more(now);
         }
         assert!(!headroom.is_used_up());
-        // Some have gone, which shows only when it is asked the next time.
+        let later = now + Duration::from_secs(1);
+        headroom.one_more(later);
+        assert!(headroom.is_used_up(), "it was asked with the eleventh");
+        // Some have gone. It was asked just now, and asking takes long.
         told.store(36, Ordering::Relaxed);
-        headroom.one_more(now);
+        headroom.state.lock().measuring_took = Duration::from_secs(1);
+        headroom.one_more(later + Duration::from_secs(3));
         assert!(headroom.is_used_up());
-        headroom.one_more(now + MEASURE_INTERVAL_MIN);
+        headroom.one_more(later + Duration::from_secs(4));
         assert!(!headroom.is_used_up());
-        assert_eq!(headroom.state.lock().connections, 8);
+    }
+
+    /// They were accepted, and so measured, before their first requests were seen.
+    #[test]
+    fn nobody_is_counted_twice() {
+        let (headroom, told) = headroom(10);
+        told.store(40, Ordering::Relaxed);
+        headroom.look(Instant::now());
+        for _ in 0..10 {
+            headroom.one_more(Instant::now());
+            assert!(!headroom.is_used_up());
+        }
     }
 
     #[test]

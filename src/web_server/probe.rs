@@ -9,7 +9,8 @@
 //! meanwhile, or that left [`MUTE_PROBES`] without an answer whatever else it did. The difference is there
 //! for a server that has thousands of requests in its queue: it is slow, and to end it would make that worse.
 //! Probes are counted and not seconds, so a process that was suspended (SIGSTOP, a laptop that sleeps) has
-//! lost one probe when it wakes up. With the defaults a deaf server is noticed within 4 s.
+//! lost one probe when it wakes up. An answer that comes late, to an earlier probe, is an answer: on a machine
+//! that has far too much to do a request takes seconds. With the defaults a deaf server is noticed within 4 s.
 //!
 //! The request is one that needs neither the state's lock nor a commit: a disk that stalls for some seconds
 //! does not make a server deaf. Any answer will do, a refusal too.
@@ -110,20 +111,22 @@ impl Probe {
 
     fn run(&self) {
         let mut hearing = Hearing::default();
+        let mut earlier = Vec::new();
         let mut due_at = Instant::now() + self.interval;
         while self.wait_until(due_at) {
             due_at = Instant::now() + self.interval;
             self.watched.headroom.look(Instant::now());
             let taken_before = self.taken();
-            let outcome = self.ask();
-            // One of them may be the probe's own, now or late.
-            let others_came = self.taken().wrapping_sub(taken_before) > 1;
+            let outcome = self.ask(&mut earlier);
+            // The probes' own may be among them, late ones too.
+            let own_max = earlier.len() as u64 + 1;
+            let others_came = self.taken().wrapping_sub(taken_before) > own_max;
             if hearing.note(&outcome, others_came) {
                 self.end(&hearing, &outcome);
                 return;
             }
             match outcome {
-                Outcome::Answered => {}
+                Outcome::Answered => earlier.clear(),
                 outcome => log::debug!("probe: {outcome:?}, other requests came: {others_came}"),
             }
         }
@@ -162,21 +165,38 @@ impl Probe {
         )));
     }
 
-    /// One probe.
-    fn ask(&self) -> Outcome {
+    /// One probe. Those before it that still wait may be answered meanwhile, which is as good; it joins them when
+    /// its time is over.
+    fn ask(&self, earlier: &mut Vec<TcpStream>) -> Outcome {
+        let outcome = self.ask_anew(earlier);
+        if earlier.iter_mut().any(is_answered) {
+            return Outcome::Answered;
+        }
+        outcome
+    }
+
+    fn ask_anew(&self, earlier: &mut Vec<TcpStream>) -> Outcome {
         let deadline = Instant::now() + self.time_max;
-        match self.connect() {
-            Ok(stream) => match exchange(stream, deadline) {
-                Ok(()) => Outcome::Answered,
-                Err(error) => Outcome::Unanswered(error),
-            },
-            Err(error) => match error.kind() {
-                io::ErrorKind::ConnectionRefused => Outcome::Refused(error),
-                io::ErrorKind::TimedOut | io::ErrorKind::ConnectionReset => {
-                    Outcome::Unanswered(error)
+        let mut stream = match self.connect() {
+            Ok(stream) => stream,
+            Err(error) => {
+                return match error.kind() {
+                    io::ErrorKind::ConnectionRefused => Outcome::Refused(error),
+                    io::ErrorKind::TimedOut | io::ErrorKind::ConnectionReset => {
+                        Outcome::Unanswered(error)
+                    }
+                    _ => Outcome::NotAsked(error),
+                };
+            }
+        };
+        match exchange(&mut stream, deadline) {
+            Ok(()) => Outcome::Answered,
+            Err(error) => {
+                if error.kind() == io::ErrorKind::TimedOut {
+                    earlier.push(stream);
                 }
-                _ => Outcome::NotAsked(error),
-            },
+                Outcome::Unanswered(error)
+            }
         }
     }
 
@@ -191,7 +211,7 @@ impl Probe {
 }
 
 /// Sends the request and waits for the beginning of an answer.
-fn exchange(mut stream: TcpStream, deadline: Instant) -> io::Result<()> {
+fn exchange(stream: &mut TcpStream, deadline: Instant) -> io::Result<()> {
     stream.write_all(REQUEST)?;
     let mut answer = [0; 512];
     loop {
@@ -211,6 +231,11 @@ fn exchange(mut stream: TcpStream, deadline: Instant) -> io::Result<()> {
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Whether an answer has come by now.
+fn is_answered(stream: &mut TcpStream) -> bool {
+    stream.set_nonblocking(true).is_ok() && stream.read(&mut [0; 512]).is_ok_and(|bytes| bytes > 0)
 }
 
 impl Hearing {

@@ -172,3 +172,20 @@ fn a_probe_that_is_stopped_calls_nothing() {
     drop(silent.accept().unwrap());
     watching.stop();
 }
+
+#[test]
+fn a_late_answer_is_an_answer() {
+    let slow = TcpListener::bind("127.0.0.1:0").unwrap();
+    // Long enough for a machine that holds this thread up between two probes.
+    let watching = watch(slow.local_addr().unwrap(), Duration::from_millis(400));
+    let mut earlier = Vec::new();
+    for stream in slow.incoming().take(8) {
+        earlier.push(stream.unwrap());
+        // Each second one is answered when the next has come, and so was not in time.
+        if earlier.len() == 2 {
+            answer(&mut earlier[0]);
+            earlier.clear();
+        }
+    }
+    watching.stop();
+}
