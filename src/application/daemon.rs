@@ -48,6 +48,7 @@ impl Daemon {
 
     /// Answers what was begun, writes all, ends the threads.
     pub(super) fn stop(self) {
+        self.server.expect_stop();
         self.service.stop();
         if !self.server.stop() {
             log::warn!("some requests were not answered in time; their claims keep their places");

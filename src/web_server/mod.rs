@@ -158,6 +158,11 @@ impl WebServer {
         self.address
     }
 
+    /// Says that a stop is about to begin: thousands of calls may return at once, so it may be deaf for a while.
+    pub fn expect_stop(&self) {
+        self.probe.stop();
+    }
+
     /// Stops: lets no request through to the API any more (they are answered 503), waits until all that it
     /// has seen are answered, then ends the threads. Returns within [`Config::stop_time_max`] and a little;
     /// `false` when that was too short for something.
@@ -165,9 +170,9 @@ impl WebServer {
     /// The API has to have been told before, so that the calls that wait return, and the commit writer has
     /// to run on, so that the last replies can be sent. Connections stay open until the process ends.
     pub fn stop(self) -> bool {
-        let WebServer { shared, address: _, probe, workers, others } = self;
+        self.expect_stop();
+        let WebServer { shared, address: _, probe: _, workers, others } = self;
         let deadline = Instant::now() + shared.config.stop_time_max;
-        probe.stop();
         shared.gate.close();
         let answered = shared.gate.wait_until_empty(deadline);
         // Until here the workers have turned away what came in.
