@@ -112,19 +112,20 @@ fn more_slow_bodies_than_threads_are_refused_and_nobody_else() {
     let (_script, server) = start_with(|config| config.slow_threads_max = 1);
     let head = "Content-Type: application/json\r\nContent-Length: 2000\r\n";
     let path = "/api/v1/semaphores/s/claims";
-    let mut slow = Client::new(server.local_addr());
-    slow.send("POST", path, head);
-    slow.send_raw(b"x");
-    let refused = loop {
-        let mut late = Client::new(server.local_addr());
-        late.send("POST", path, head);
-        // Until the first is on its thread, this one may be.
-        late.send_raw(&[b'x'; 2_000]);
-        let response = late.receive();
-        if response.status != 200 {
-            break response;
-        }
-    };
+    let [mut slow, mut late] = std::array::from_fn(|_| {
+        let mut client = Client::new(server.local_addr());
+        client.send("POST", path, head);
+        client.send_raw(b"x");
+        client
+    });
+    // Which of the two has the thread is not ours to say.
+    while slow.has_received_nothing() && late.has_received_nothing() {
+        std::thread::yield_now();
+    }
+    if late.has_received_nothing() {
+        std::mem::swap(&mut slow, &mut late);
+    }
+    let refused = late.receive();
     assert_eq!(refused.status, 503);
     assert!(refused.head.contains("\r\nRetry-After: 5\r\n"), "{}", refused.head);
     assert!(refused.head.contains("\r\nConnection: close\r\n"), "{}", refused.head);
