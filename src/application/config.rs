@@ -66,8 +66,10 @@ pub(crate) enum Durability {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Limits {
-    /// Requests that block at the same time; by default what the descriptor limit carries.
+    /// Requests that block at the same time; by default what the machine's limits carry.
     pub(crate) waiting_requests_max: Option<usize>,
+    /// Connections above which no request may block; by default what the machine's limits carry.
+    pub(crate) connections_max: Option<usize>,
     /// Longest time that a request blocks.
     pub(crate) wait_max: Option<Seconds>,
     pub(crate) semaphores_max: Option<usize>,
@@ -286,6 +288,7 @@ fn in_one_line(text: &str, error: &toml::de::Error) -> String {
 fn check_limits(limits: &Limits) -> Result<(), String> {
     let counts = [
         ("waiting_requests_max", limits.waiting_requests_max, 0, 100_000),
+        ("connections_max", limits.connections_max, 0, 1_000_000),
         ("semaphores_max", limits.semaphores_max, 1, 100_000),
         ("claims_max", limits.claims_max, 1, 10_000_000),
         ("queue_claims_max", limits.queue_claims_max, 0, 10_000_000),

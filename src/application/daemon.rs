@@ -6,7 +6,8 @@ use super::{
     Failure,
     clock::MachineClock,
     config::{self, Config},
-    declarations, futexes, limits,
+    declarations, futexes,
+    limits::{self, Carried},
 };
 use crate::{
     api::{self, Api},
@@ -28,14 +29,10 @@ impl Daemon {
     pub(super) fn start(config: &Config) -> Result<Daemon, Failure> {
         // Files of the database are for this user alone, whatever the umask was.
         rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
-        let descriptors = limits::raise_descriptors();
-        let waiting_requests_max = config
-            .limits
-            .waiting_requests_max
-            .unwrap_or_else(|| limits::waiting_requests(descriptors));
-        futexes::make_room(waiting_requests_max);
-        let bound = bind(config, waiting_requests_max)?;
-        let service = Arc::new(start_service(config, waiting_requests_max)?);
+        let room = Room::of(&config.limits);
+        futexes::make_room(room.waiting_requests_max);
+        let bound = bind(config, room)?;
+        let service = Arc::new(start_service(config, room.waiting_requests_max)?);
         declarations::apply(&service, &config.semaphores);
         let server = start_server(bound, config, &service)?;
         Ok(Daemon { service, server })
@@ -52,6 +49,7 @@ impl Daemon {
 
     /// Answers what was begun, writes all, ends the threads.
     pub(super) fn stop(self) {
+        self.server.expect_stop();
         self.service.stop();
         if !self.server.stop() {
             log::warn!("some requests were not answered in time; their claims keep their places");
@@ -60,12 +58,39 @@ impl Daemon {
     }
 }
 
-fn bind(config: &Config, waiting_requests_max: usize) -> Result<Bound, Failure> {
+/// How many connections there may be, and how many of them may wait.
+#[derive(Clone, Copy)]
+struct Room {
+    connections_max: usize,
+    waiting_requests_max: usize,
+}
+
+impl Room {
+    /// What the configuration says, else what the machine carries.
+    fn of(limits: &config::Limits) -> Room {
+        let carried = Carried::by(&limits::rooms(limits::raise_descriptors()));
+        let wanted = limits.waiting_requests_max;
+        if let Some(advice) = carried.advice(wanted.unwrap_or(limits::WAITING_REQUESTS_DEFAULT_MAX))
+        {
+            match wanted {
+                Some(wanted) => log::warn!("waiting_requests_max is {wanted}, but {advice}"),
+                None => log::info!("{advice}"),
+            }
+        }
+        Room {
+            connections_max: limits.connections_max.unwrap_or(carried.connections),
+            waiting_requests_max: wanted.unwrap_or(carried.waiting_requests),
+        }
+    }
+}
+
+fn bind(config: &Config, room: Room) -> Result<Bound, Failure> {
     let defaults = web_server::Config::new(config.listen);
     let bound = Bound::new(web_server::Config {
         worker_threads: config.limits.worker_threads.unwrap_or(defaults.worker_threads),
         responder_threads: config.limits.responder_threads.unwrap_or(defaults.responder_threads),
-        waiting_threads_max: waiting_requests_max + WAITING_THREADS_SPARE,
+        waiting_threads_max: room.waiting_requests_max + WAITING_THREADS_SPARE,
+        connections_max: room.connections_max,
         ..defaults
     });
     bound.map_err(|error| {
@@ -146,7 +171,11 @@ fn start_server(
     let interface = Interface::new(api, http_interface::Limits::default())
         .map_err(|error| Failure::new(exit::INTERNAL, &error))?;
     let fatal: web_server::Fatal = Arc::new(|error| {
-        log::error!("the web server has failed and ends the process: {error}");
+        let is_full = error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error());
+        let advice = if is_full { limits::DESCRIPTORS_ADVICE } else { "" };
+        log::error!(
+            "the web server has failed, the process ends and has to be started again: {error}{advice}"
+        );
         std::process::exit(exit::INTERNAL.into());
     });
     bound.start(Arc::new(interface), fatal).map_err(|error| {

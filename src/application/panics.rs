@@ -1,9 +1,14 @@
 //! Panics: a bug whose reach nobody knows, so the process ends and starts again from what is on disk.
 //!
-//! The exception is tiny_http's thread of a single connection, which holds nothing but that connection: see
-//! [`crate::web_server::is_of_a_connection`].
+//! One exception is tiny_http's thread of a single connection, which holds nothing but that connection: see
+//! [`crate::web_server::is_of_a_connection`]. The other is a want of descriptors, which is no bug and ends the
+//! process in the way in which other failures of the web server do.
 
-use crate::web_server::is_of_a_connection;
+use super::limits::DESCRIPTORS_ADVICE;
+use crate::{
+    cli::exit,
+    web_server::{is_for_want_of_a_descriptor, is_of_a_connection},
+};
 
 /// Logs panics, and aborts on all but those of a connection.
 pub(crate) fn abort_on_panic() {
@@ -11,6 +16,13 @@ pub(crate) fn abort_on_panic() {
         if is_of_a_connection(panic) {
             log::debug!("a connection was reset before it was read: {panic}");
             return;
+        }
+        if is_for_want_of_a_descriptor(panic) {
+            log::error!(
+                "no descriptor is left for a new connection, the process ends and has to be started \
+                 again{DESCRIPTORS_ADVICE}"
+            );
+            std::process::exit(exit::INTERNAL.into());
         }
         let thread = std::thread::current();
         let name = thread.name().unwrap_or("without a name");

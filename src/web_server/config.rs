@@ -33,8 +33,13 @@ pub struct Config {
     /// A body that was refused as too long is still read up to here, so that the connection stays in use
     /// and the client reads the answer. Beyond, the connection is abandoned.
     pub discard_bytes_max: u64,
-    /// Time between two kicks when nothing else asks for one, see the module `kick`.
-    pub kick_interval: Duration,
+    /// Connections above which calls that would wait are refused, see the module `headroom`. tiny_http
+    /// accepts on, until the process has no descriptor left.
+    pub connections_max: usize,
+    /// Time between two probes, see the module `probe`.
+    pub probe_interval: Duration,
+    /// How long a probe may take.
+    pub probe_time_max: Duration,
     /// How long a connection without a request is remembered as one that was seen already.
     pub connection_memory: Duration,
     /// Connections that are remembered at most; the others count as new with each request.
@@ -63,7 +68,9 @@ impl Config {
             keepalive_idle: Duration::from_secs(60),
             keepalive_interval: Duration::from_secs(10),
             discard_bytes_max: 1 << 30,
-            kick_interval: Duration::from_secs(1),
+            connections_max: 8_192,
+            probe_interval: Duration::from_secs(1),
+            probe_time_max: Duration::from_secs(1),
             connection_memory: Duration::from_secs(2),
             connections_remembered_max: 65_536,
             pipelined_requests_max: 32,

@@ -25,16 +25,23 @@ pub(super) struct Exchange {
     request: tiny_http::Request,
     ticket: Ticket<tiny_http::Request>,
     pass: Option<Pass>,
+    /// Whether the answer says `Connection: close`.
+    asks_to_close: bool,
 }
 
 impl Exchange {
     pub(super) fn new(request: tiny_http::Request, ticket: Ticket<tiny_http::Request>) -> Exchange {
-        Exchange { request, ticket, pass: None }
+        Exchange { request, ticket, pass: None, asks_to_close: false }
     }
 
     /// Counts the request as one that the API has seen.
     pub(super) fn admit(&mut self, pass: Pass) {
         self.pass = Some(pass);
+    }
+
+    /// Lets the answer ask the client to close the connection. One that does not is served on.
+    pub(super) fn ask_to_close(&mut self) {
+        self.asks_to_close = true;
     }
 
     /// The client's address.
@@ -106,10 +113,16 @@ impl Exchange {
     /// Answers. Blocks while the socket takes nothing, up to the send time-out. A client that is gone is
     /// not an error.
     pub(super) fn respond(self, response: Response) {
-        let Exchange { request, mut ticket, pass } = self;
+        let Exchange { request, mut ticket, pass, asks_to_close } = self;
         // The client's next request may be there before the writing call returns, and is not to be kept then.
         ticket.begin_answer();
-        if let Err(error) = request.respond(into_tiny_http(response)) {
+        let sent = if asks_to_close {
+            // tiny_http drops the header from its own responses.
+            write_last(&mut request.into_writer(), &response)
+        } else {
+            request.respond(into_tiny_http(response))
+        };
+        if let Err(error) = sent {
             log::debug!("response not sent: {error}");
         }
         drop((ticket, pass));
@@ -124,6 +137,8 @@ impl Exchange {
         framing: Option<Framing>,
         discard_bytes_max: u64,
     ) {
+        // It would read on before the answer, which the client may be waiting for.
+        self.asks_to_close = false;
         match framing {
             Some(Framing::Empty) => self.respond(response),
             // tiny_http reads the rest itself when the request is dropped, and the length is one that can
@@ -149,7 +164,7 @@ impl Exchange {
     /// until the process ends is a thread, two descriptors and the handle; behind NGINX, which refuses all
     /// such requests itself, none.
     pub(super) fn abandon(self, response: &Response) {
-        let Exchange { request, ticket, pass: _ } = self;
+        let Exchange { request, ticket, .. } = self;
         log::warn!("leaving a connection whose request cannot be read to its end");
         ticket.abandon();
         let interim = tiny_http::Response::empty(StatusCode(102));
@@ -163,7 +178,7 @@ impl Exchange {
     /// Gives up a request without an answer, and its connection: where even [`Exchange::abandon`] would
     /// block.
     pub(super) fn forget(self) {
-        let Exchange { request, ticket, pass: _ } = self;
+        let Exchange { request, ticket, .. } = self;
         log::warn!("leaving a connection whose requests come faster than they can be served");
         ticket.abandon();
         std::mem::forget(request);

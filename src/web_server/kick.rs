@@ -5,31 +5,45 @@
 //! in the pool's queue with every thread busy, each for the whole life of its connection. With keep-alive
 //! that is for ever.
 //!
-//! A kick that finds no waiting thread gets a new one; that thread sees the kick's end at once and then
+//! A kick that finds no waiting thread gets a new one; that thread is done with the kick at once and then
 //! takes the next connection from the queue. So one kick is made for each connection of which a first
 //! request is seen, and no stranded connection that has sent a request stays: let X be the connection that
 //! left the queue last while others stayed. X's request made a kick after X had left. If the kick found no
 //! waiting thread, its new thread took from the queue after X. If it found one, that one took from the
 //! queue after X. Either contradicts that X was the last (a kick that is taken from the queue ends at once
 //! and its thread takes the next). For connections that are silent and for addresses that came back too
-//! soon there is one kick in each interval besides. So kicks are counted, never merged.
+//! soon the module `probe` makes a connection once a second that does the same as a kick: it finds no waiting
+//! thread and gets a new one, or finds one, and it ends by itself. So kicks are counted, never merged.
 //!
-//! A kick sends no request and so never causes another. It closes with a reset, which leaves no socket in
-//! TIME_WAIT behind: at some hundred kicks a second those would take all ports.
+//! A kick sends an empty line, which tiny_http answers with 400 and a close on the connection's own thread. So it is
+//! no request and never causes another kick, it ends by itself, and it is seen when it was served. Only a few are
+//! under way at a time: each that meets no waiting thread makes one, and when thousands of clients come at once,
+//! as they do after a restart, as many kicks would take as many threads again. A kick closes with a reset, which
+//! leaves no socket in TIME_WAIT behind: at some hundred kicks a second those would take all ports.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    collections::VecDeque,
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
     sync::Arc,
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use parking_lot::{Condvar, Mutex};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::listener::reachable;
+
 /// A connection to ourselves takes microseconds, unless the backlog is full: then the connections in it
 /// do what the kick would.
 const CONNECT_TIME_MAX: Duration = Duration::from_millis(100);
+
+/// Kicks that were not served yet, at most.
+const UNDER_WAY_MAX: usize = 8;
+
+/// Takes microseconds, unless the kick was left in tiny_http's queue. Then another one has to come after it.
+const SERVE_TIME_MAX: Duration = Duration::from_millis(2);
 
 /// More would be of no use: so many connections at once are beyond any descriptor limit.
 const OWED_KICKS_MAX: usize = 65_536;
@@ -40,7 +54,6 @@ pub(super) struct Kicker {
     state: Mutex<State>,
     changed: Condvar,
     address: SocketAddr,
-    interval: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -51,15 +64,11 @@ struct State {
 
 impl Kicker {
     /// Starts the one thread that kicks.
-    pub(super) fn start(
-        listens_on: SocketAddr,
-        interval: Duration,
-    ) -> std::io::Result<(Arc<Kicker>, JoinHandle<()>)> {
+    pub(super) fn start(listens_on: SocketAddr) -> io::Result<(Arc<Kicker>, JoinHandle<()>)> {
         let kicker = Arc::new(Kicker {
             state: Mutex::default(),
             changed: Condvar::new(),
             address: reachable(listens_on),
-            interval,
         });
         let thread = std::thread::Builder::new().name("kick".to_owned()).spawn({
             let kicker = Arc::clone(&kicker);
@@ -86,53 +95,53 @@ impl Kicker {
     }
 
     fn run(&self) {
-        let mut baseline_at = Instant::now() + self.interval;
-        while self.wait_for_work(baseline_at) {
-            if let Err(error) = self.kick() {
-                // The next one makes up for it: kicks are owed to connections, and the baseline never ends.
-                log::debug!("kick failed: {error}");
+        let mut under_way = VecDeque::with_capacity(UNDER_WAY_MAX);
+        while self.wait_for_work(&mut under_way) {
+            if under_way.len() == UNDER_WAY_MAX
+                && let Some(oldest) = under_way.pop_front()
+            {
+                wait_until_served(oldest);
             }
-            let now = Instant::now();
-            if now >= baseline_at {
-                baseline_at = now + self.interval;
+            match self.kick() {
+                Ok(kick) => under_way.push_back(kick),
+                // The next one makes up for it: kicks are owed to connections, and probes never end.
+                Err(error) => log::debug!("kick failed: {error}"),
             }
         }
     }
 
-    /// Waits until a kick is owed or the baseline's is due; `false` when it is time to end.
-    fn wait_for_work(&self, baseline_at: Instant) -> bool {
+    /// Waits until a kick is owed, and lets go of those under way meanwhile; `false` when it is time to end.
+    fn wait_for_work(&self, under_way: &mut VecDeque<TcpStream>) -> bool {
         let mut state = self.state.lock();
-        loop {
-            if state.stopped {
-                return false;
-            }
-            if state.owed_kicks > 0 {
-                state.owed_kicks -= 1;
-                return true;
-            }
-            if self.changed.wait_until(&mut state, baseline_at).timed_out() {
-                return !state.stopped;
+        while state.owed_kicks == 0 && !state.stopped {
+            if under_way.is_empty() {
+                self.changed.wait(&mut state);
+            } else if self.changed.wait_for(&mut state, SERVE_TIME_MAX).timed_out() {
+                under_way.clear();
             }
         }
+        state.owed_kicks = state.owed_kicks.saturating_sub(1);
+        !state.stopped
     }
 
-    fn kick(&self) -> std::io::Result<()> {
+    fn kick(&self) -> io::Result<TcpStream> {
         let domain = Domain::for_address(self.address);
         let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
         socket.set_linger(Some(Duration::ZERO))?;
-        socket.connect_timeout(&self.address.into(), CONNECT_TIME_MAX)
+        socket.connect_timeout(&self.address.into(), CONNECT_TIME_MAX)?;
+        let mut kick = TcpStream::from(socket);
+        kick.write_all(b"\r\n")?;
+        Ok(kick)
     }
 }
 
-/// An address at which a socket that listens on `address` is reached from this machine.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() {
-        address.set_ip(match address {
-            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        });
+/// Waits for an answer of any kind, or not for long.
+fn wait_until_served(mut kick: TcpStream) {
+    let answered =
+        kick.set_read_timeout(Some(SERVE_TIME_MAX)).and_then(|()| kick.read(&mut [0; 64]));
+    if let Err(error) = answered {
+        log::debug!("kick not served: {error}");
     }
-    address
 }
 
 #[cfg(test)]
@@ -145,7 +154,7 @@ mod tests {
     fn every_kick_that_was_asked_for_is_made() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (kicker, thread) = Kicker::start(address, Duration::from_secs(3_600)).unwrap();
+        let (kicker, thread) = Kicker::start(address).unwrap();
         for _ in 0..100 {
             kicker.ask();
         }
@@ -157,25 +166,37 @@ mod tests {
     }
 
     #[test]
-    fn the_baseline_kicks_unasked_and_survives_failures() {
+    fn kicks_that_nobody_serves_hold_up_the_others_only_for_a_while() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let (kicker, thread) = Kicker::start(address, Duration::from_millis(1)).unwrap();
-        listener.accept().unwrap();
-        drop(listener);
-        kicker.ask();
+        let (kicker, thread) = Kicker::start(listener.local_addr().unwrap()).unwrap();
+        let kicks = 4 * UNDER_WAY_MAX;
+        for _ in 0..kicks {
+            kicker.ask();
+        }
+        let accepted: Vec<_> = (0..kicks).map(|_| listener.accept().unwrap()).collect();
         kicker.stop();
         thread.join().unwrap();
+        for (mut stream, _) in accepted {
+            let mut line = [0; 2];
+            // Some were reset by now.
+            assert!(stream.read_exact(&mut line).is_err() || line == *b"\r\n");
+        }
     }
 
     #[test]
-    fn unspecified_addresses_are_reached_on_loopback() {
-        for (listens_on, expected) in [
-            ("0.0.0.0:7420", "127.0.0.1:7420"),
-            ("[::]:7420", "[::1]:7420"),
-            ("10.0.0.1:7420", "10.0.0.1:7420"),
-        ] {
-            assert_eq!(reachable(listens_on.parse().unwrap()), expected.parse().unwrap());
+    fn a_kick_that_fails_is_not_the_last() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let (kicker, thread) = Kicker::start(address).unwrap();
+        kicker.ask();
+        while kicker.state.lock().owed_kicks > 0 {
+            std::thread::yield_now();
         }
+        let listener = TcpListener::bind(address).unwrap();
+        kicker.ask();
+        listener.accept().unwrap();
+        kicker.stop();
+        thread.join().unwrap();
     }
 }

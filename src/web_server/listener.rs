@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
 };
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
@@ -59,5 +59,32 @@ impl Bound {
     pub(super) fn listen(self) -> io::Result<(TcpListener, Config)> {
         self.socket.listen(self.config.backlog_connections)?;
         Ok((self.socket.into(), self.config))
+    }
+}
+
+/// An address at which a socket that listens on `address` is reached from this machine.
+pub(super) fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        });
+    }
+    address
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unspecified_addresses_are_reached_on_loopback() {
+        for (listens_on, expected) in [
+            ("0.0.0.0:7420", "127.0.0.1:7420"),
+            ("[::]:7420", "[::1]:7420"),
+            ("10.0.0.1:7420", "10.0.0.1:7420"),
+        ] {
+            assert_eq!(reachable(listens_on.parse().unwrap()), expected.parse().unwrap());
+        }
     }
 }

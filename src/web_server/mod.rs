@@ -9,26 +9,31 @@
 //! | `respond-N`, a fixed number | send what was committed later | as the workers |
 //! | `kick`, one | keeps tiny_http from leaving connections behind | nothing |
 //! | `lookout`, one | sees when all `web` or all `respond` are stuck | nothing |
+//! | `probe`, one | asks the server something once a second, and ends the process when it is deaf | its own request, up to a time-out |
 //! | `presence`, one | notices clients that hang up while their call waits | nothing |
 //!
 //! So a release or a status request never queues behind a call that waits. No lock of this module is held
 //! while another is taken, during IO, or while the API is called.
 //!
 //! What tiny_http 0.12 does wrong and what is done about it stands where it is done: connections left
-//! behind in the module `kick`, clients that hang up in `presence`, clients that take no answers in `crew`, bodies in `exchange`, socket options in `listener`, panics in `panic`. An
-//! error from it means that its accept thread has ended, and is fatal.
+//! behind in the module `kick`, clients that hang up in `presence`, clients that take no answers in `crew`, bodies
+//! in `exchange`, connections beyond any bound in `headroom`, socket options in `listener`, panics in `panic`. An
+//! error from it means that its accept thread has ended, and is fatal; what it does not tell is noticed by
+//! `probe`.
 
 mod config;
 mod connections;
 mod crew;
 mod exchange;
 mod gate;
+mod headroom;
 mod intake;
 mod kick;
 mod listener;
 mod panic;
 mod pool;
 mod presence;
+mod probe;
 mod responders;
 mod sock_diag;
 mod workers;
@@ -43,16 +48,18 @@ use std::{
 
 pub use self::config::Config;
 pub use self::listener::Bound;
-pub use self::panic::is_of_a_connection;
+pub use self::panic::{is_for_want_of_a_descriptor, is_of_a_connection};
 use self::{
     connections::{Bounds, Connections},
     crew::{Crew, Lookout},
     exchange::Exchange,
     gate::Gate,
+    headroom::Headroom,
     intake::Intake,
     kick::Kicker,
     pool::Pool,
     presence::Presence,
+    probe::{Probe, Watched},
     responders::Responders,
     workers::Shared,
 };
@@ -66,6 +73,7 @@ pub struct WebServer {
     shared: Arc<Shared>,
     lookout: Arc<Lookout>,
     address: SocketAddr,
+    probe: Arc<Probe>,
     workers: Vec<JoinHandle<()>>,
     others: Vec<JoinHandle<()>>,
 }
@@ -80,10 +88,11 @@ impl Bound {
     /// When the system gives no socket or thread.
     pub fn start(self, interface: Arc<Interface>, fatal: Fatal) -> io::Result<WebServer> {
         let address = self.local_addr();
+        let headroom = Arc::new(Headroom::new(self.config.connections_max));
         let (listener, config) = self.listen()?;
         let server = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
         let (responders, mut others) = Responders::start(config.responder_threads)?;
-        let (kicker, kick_thread) = Kicker::start(address, config.kick_interval)?;
+        let (kicker, kick_thread) = Kicker::start(address)?;
         others.push(kick_thread);
         let presence = Presence::start(address)?.map(|(presence, thread)| {
             others.push(thread);
@@ -112,6 +121,8 @@ impl Bound {
                 intake: Intake::new(),
                 crew: Crew::new(config.worker_threads),
                 kicker,
+                headroom,
+                taken_requests: Arc::default(),
                 presence,
                 waiting: Pool::new("waiting", config.waiting_threads_max, idle_max),
                 slow: Pool::new("slow", config.slow_threads_max, idle_max),
@@ -129,7 +140,21 @@ impl Bound {
                 thread.spawn(move || shared.work())
             })
             .collect::<io::Result<_>>()?;
-        Ok(WebServer { shared, lookout, address, workers, others })
+        let (probe, probe_thread) = shared.start_probe(address)?;
+        others.push(probe_thread);
+        Ok(WebServer { shared, lookout, address, probe, workers, others })
+    }
+}
+
+impl Shared {
+    fn start_probe(&self, listens_on: SocketAddr) -> io::Result<(Arc<Probe>, JoinHandle<()>)> {
+        let watched = Watched {
+            listens_on,
+            taken_requests: Arc::clone(&self.taken_requests),
+            headroom: Arc::clone(&self.headroom),
+            fatal: Arc::clone(&self.fatal),
+        };
+        Probe::start(watched, self.config.probe_interval, self.config.probe_time_max)
     }
 }
 
@@ -140,6 +165,11 @@ impl WebServer {
         self.address
     }
 
+    /// Says that a stop is about to begin: thousands of calls may return at once, so it may be deaf for a while.
+    pub fn expect_stop(&self) {
+        self.probe.stop();
+    }
+
     /// Stops: lets no request through to the API any more (they are answered 503), waits until all that it
     /// has seen are answered, then ends the threads. Returns within [`Config::stop_time_max`] and a little;
     /// `false` when that was too short for something.
@@ -147,7 +177,8 @@ impl WebServer {
     /// The API has to have been told before, so that the calls that wait return, and the commit writer has
     /// to run on, so that the last replies can be sent. Connections stay open until the process ends.
     pub fn stop(self) -> bool {
-        let WebServer { shared, lookout, address: _, workers, others } = self;
+        self.expect_stop();
+        let WebServer { shared, lookout, address: _, probe: _, workers, others } = self;
         let deadline = Instant::now() + shared.config.stop_time_max;
         shared.gate.close();
         lookout.stop();

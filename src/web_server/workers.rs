@@ -3,7 +3,10 @@
 
 use std::{
     io,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -13,6 +16,7 @@ use super::{
     crew::{Crew, StandIn},
     exchange::Exchange,
     gate::Gate,
+    headroom::Headroom,
     intake::{Intake, Source},
     kick::Kicker,
     pool::{Pool, Slot},
@@ -35,6 +39,9 @@ pub(super) struct Shared {
     /// The workers.
     pub(super) crew: Arc<Crew>,
     pub(super) kicker: Arc<Kicker>,
+    pub(super) headroom: Arc<Headroom>,
+    /// Requests that were taken from tiny_http so far.
+    pub(super) taken_requests: Arc<AtomicU64>,
     /// Where the kernel says who is there.
     pub(super) presence: Option<Arc<Presence>>,
     pub(super) waiting: Arc<Pool>,
@@ -112,10 +119,12 @@ impl Shared {
     }
 
     fn take(self: &Arc<Shared>, arrival: Arrival<tiny_http::Request>) {
+        self.taken_requests.fetch_add(1, Ordering::Relaxed);
         match arrival {
             Arrival::Serve(ticket, request) => {
                 if ticket.is_new {
                     self.kicker.ask();
+                    self.headroom.one_more(Instant::now());
                 }
                 self.begin(Exchange::new(request, ticket));
             }
@@ -139,7 +148,10 @@ impl Shared {
         }
     }
 
-    fn begin(self: &Arc<Shared>, exchange: Exchange) {
+    fn begin(self: &Arc<Shared>, mut exchange: Exchange) {
+        if self.headroom.is_used_up() {
+            exchange.ask_to_close();
+        }
         let head = exchange.head();
         match self.interface.check_head(&head) {
             Err(refusal) => self.refuse_unread(exchange, *refusal),
@@ -206,6 +218,13 @@ impl Shared {
             Handled::Ready { response, after } => {
                 let before_commit = || self.intake.ensure_receiver();
                 self.responders.deliver(&self.interface, exchange, response, after, before_commit);
+            }
+            Handled::Blocked(call) if self.headroom.is_used_up() => {
+                let full = api::Error::ServiceFull {
+                    bound: "connections_max",
+                    limit: self.headroom.connections_max(),
+                };
+                exchange.respond(call.refuse(&full));
             }
             Handled::Blocked(call) => match self.waiting.slot() {
                 Some(slot) => self.wait_on(slot, exchange, call, caller),

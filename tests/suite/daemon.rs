@@ -15,7 +15,7 @@
 use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex},
     thread,
@@ -64,6 +64,13 @@ impl Daemon {
         Daemon::start_by(&[], config)
     }
 
+    /// The same under `ulimit -n`, soft and hard.
+    pub(crate) fn start_limited(config: &str, descriptors_max: u32) -> Daemon {
+        // The shell gives its process to the daemon.
+        let script = format!("ulimit -n {descriptors_max} && exec \"$0\" \"$@\"");
+        Daemon::start_by(&["sh", "-c", &script], config)
+    }
+
     /// The same by a launcher, which gets the daemon's command line as its last arguments.
     pub(crate) fn start_by(launcher: &[&str], config: &str) -> Daemon {
         let directory = tempfile::tempdir().unwrap();
@@ -81,11 +88,18 @@ impl Daemon {
         if port == Port::New {
             self.address.set_port(0);
         }
-        let mut command = self.launcher.clone();
-        command.push(env!("CARGO_BIN_EXE_semaphored").to_owned());
-        let running = Running::start(&command, self.address, &self.data_dir(), &self.config_file());
+        let running = Running::start(self.command());
         self.address = running.address();
         self.running = Some(running);
+    }
+
+    fn command(&self) -> Command {
+        let words = self.launcher.iter().map(String::as_str);
+        let mut words = words.chain([env!("CARGO_BIN_EXE_semaphored")]);
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words).args(["--listen", &self.address.to_string(), "--data-dir"]);
+        command.arg(self.data_dir()).arg("--config").arg(self.config_file());
+        command
     }
 
     /// Kills it at once (SIGKILL), as a crash would.
@@ -107,6 +121,16 @@ impl Daemon {
     pub(crate) fn signal(&self, signal: Signal) {
         let running = self.running.as_ref().expect("it does not run");
         kill_process(Pid::from_child(&running.child), signal).unwrap();
+    }
+
+    /// How it has ended, if it has.
+    pub(crate) fn has_exited(&mut self) -> Option<ExitStatus> {
+        let running = self.running.as_mut().expect("it does not run");
+        let status = running.child.try_wait().unwrap();
+        if status.is_some() {
+            self.running = None;
+        }
+        status
     }
 
     /// Waits until it has ended by itself or after a signal.
@@ -195,13 +219,8 @@ pub(crate) fn poll<T>(wanted: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 }
 
 impl Running {
-    fn start(command: &[String], listen: SocketAddr, data_dir: &Path, config: &Path) -> Running {
-        let mut child = Command::new(&command[0])
-            .args(&command[1..])
-            .args(["--listen", &listen.to_string(), "--data-dir"])
-            .arg(data_dir)
-            .arg("--config")
-            .arg(config)
+    fn start(mut command: Command) -> Running {
+        let mut child = command
             .env_remove("RUST_LOG")
             .env_remove("JOURNAL_STREAM")
             .stdin(Stdio::null())

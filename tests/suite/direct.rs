@@ -10,7 +10,7 @@ use std::{
 use super::{
     daemon::{Daemon, poll},
     http::{self, Request},
-    proxy::{descriptors, threads},
+    proxy::{IDLE_THREADS_MAX, descriptors, threads},
     slow_reader::{self, SlowReader},
 };
 
@@ -63,7 +63,7 @@ impl Stage {
     fn wait_for_held(&self, connections: usize) {
         let descriptors_held = self.descriptors + connections * DESCRIPTORS_PER_CONNECTION;
         let descriptors_held = descriptors_held - DESCRIPTORS_TOO_MANY_MAX..=descriptors_held;
-        let threads_max = self.threads + connections;
+        let threads_max = self.threads + connections + IDLE_THREADS_MAX;
         let pid = self.daemon.pid();
         poll(&format!("{connections} held connections"), || {
             let held = descriptors_held.contains(&descriptors(pid)) && threads(pid) <= threads_max;

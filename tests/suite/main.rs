@@ -4,6 +4,7 @@
 mod api_doc;
 mod bad_input;
 mod bad_request;
+mod bounds;
 mod bursts;
 mod client;
 mod client_commands;
@@ -18,6 +19,7 @@ mod core_rules;
 mod daemon;
 mod declarations;
 mod demo;
+mod descriptors;
 mod direct;
 mod fake_service;
 mod farm;

@@ -166,6 +166,10 @@ pub(crate) fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
 
+/// Threads that tiny_http keeps without a connection: an idle one ends after five seconds, and the daemon makes a
+/// connection to itself each second, which goes to the one that has been idle longest. And some to spare.
+pub(crate) const IDLE_THREADS_MAX: usize = 8;
+
 /// The threads of a process.
 pub(crate) fn threads(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)

@@ -161,6 +161,8 @@ fn blocked_requests_hold_up_nobody() {
     let alone = fastest_medians(&daemon, "alone");
     let mut waiters: Vec<TcpStream> = (0..500).map(|number| block(&daemon, number)).collect();
     daemon.wait_for_blocked(500);
+    let threads = threads(&daemon);
+    assert!(threads < 2 * 500 + 64, "{threads} threads, two each are needed");
     // What else runs on the machine may slow down the second measurement alone: it has five tries.
     for attempt in 1.. {
         let beside = fastest_medians(&daemon, &format!("beside-{attempt}"));
@@ -177,6 +179,11 @@ fn blocked_requests_hold_up_nobody() {
     let number: usize = first.strip_prefix("waiter-").unwrap().parse().unwrap();
     assert_eq!(daemon.call("DELETE", "/api/v1/claims/holder", "").status, 204);
     assert_eq!(http::read_response(waiters.swap_remove(number), false).status, 201);
+}
+
+/// Threads of the process.
+fn threads(daemon: &Daemon) -> usize {
+    std::fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap().count()
 }
 
 /// The fastest of some medians: what else runs on the machine slows down one, what is slow in the daemon all.

@@ -2,7 +2,10 @@
 
 use std::io::Write;
 
-use super::{client::Client, script::start};
+use super::{
+    client::Client,
+    script::{start, start_with},
+};
 
 #[test]
 fn bodies_of_every_kind_arrive() {
@@ -101,5 +104,37 @@ fn slow_bodies_hold_up_nobody() {
     let mut short = Client::new(server.local_addr());
     short.send("POST", "/api/v1/claims", "Content-Length: 2000\r\n");
     drop(short);
+    assert!(server.stop());
+}
+
+#[test]
+fn more_slow_bodies_than_threads_are_refused_and_nobody_else() {
+    let (_script, server) = start_with(|config| config.slow_threads_max = 1);
+    let head = "Content-Type: application/json\r\nContent-Length: 2000\r\n";
+    let path = "/api/v1/semaphores/s/claims";
+    let [mut slow, mut late] = std::array::from_fn(|_| {
+        let mut client = Client::new(server.local_addr());
+        client.send("POST", path, head);
+        client.send_raw(b"x");
+        client
+    });
+    // Which of the two has the thread is not ours to say.
+    while slow.has_received_nothing() && late.has_received_nothing() {
+        std::thread::yield_now();
+    }
+    if late.has_received_nothing() {
+        std::mem::swap(&mut slow, &mut late);
+    }
+    let refused = late.receive();
+    assert_eq!(refused.status, 503);
+    assert!(refused.head.contains("\r\nRetry-After: 5\r\n"), "{}", refused.head);
+    assert!(refused.head.contains("\r\nConnection: close\r\n"), "{}", refused.head);
+    assert!(String::from_utf8_lossy(&refused.body).contains("slow_threads_max"));
+    let mut other = Client::new(server.local_addr());
+    assert_eq!(other.get("/healthz").status, 200);
+    other.send_body("POST", path, b"short");
+    assert_eq!(other.receive().body, b"short");
+    slow.send_raw(&[b'x'; 1_999]);
+    assert_eq!(slow.receive().status, 200);
     assert!(server.stop());
 }

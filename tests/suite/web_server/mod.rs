@@ -4,6 +4,7 @@ mod bodies;
 mod calls;
 mod client;
 mod connections;
+mod probe;
 mod script;
 
 use std::time::Duration;

@@ -10,7 +10,7 @@ use semaphored::{
     api::{Answer, Blocked, Call, Calls, Endpoint, Error, Outcome, Reply, Step},
     http_interface::{Interface, Limits},
     model::Revision,
-    web_server::{Bound, Config, WebServer},
+    web_server::{Bound, Config, Fatal, WebServer},
 };
 
 use super::PATIENCE;
@@ -20,7 +20,7 @@ pub(super) type Then = Box<dyn FnOnce() + Send>;
 /// An API of which the test decides when waits end and when changes are committed.
 ///
 /// `PUT claim` waits, `POST claims` changes something that is not committed yet, `DELETE claim` something
-/// that is, `GET /api` shows a long text, everything else `{}`.
+/// that is, `GET claim` hangs where nothing may, `GET /api` shows a long text, everything else `{}`.
 #[derive(Default)]
 pub(super) struct Script {
     pub(super) state: Mutex<State>,
@@ -89,6 +89,13 @@ impl Calls for Script {
                 let script = self.myself.upgrade().unwrap();
                 return Step::Blocked(Box::new(Waiter(script)));
             }
+            Endpoint::ShowClaim(_) => {
+                let mut state = self.state.lock();
+                while !state.released {
+                    self.changed.wait(&mut state);
+                }
+                reply(Outcome::Ok, empty, Revision(0))
+            }
             Endpoint::CreateClaim => reply(Outcome::Created, empty, UNCOMMITTED),
             Endpoint::DeleteClaim(_) => reply(Outcome::Done, None, COMMITTED),
             Endpoint::Versions => {
@@ -131,13 +138,19 @@ impl Blocked for Waiter {
 }
 
 pub(super) fn start_with(change: impl FnOnce(&mut Config)) -> (Arc<Script>, WebServer) {
+    start_watched(change, Arc::new(|error| panic!("fatal: {error}")))
+}
+
+pub(super) fn start_watched(
+    change: impl FnOnce(&mut Config),
+    fatal: Fatal,
+) -> (Arc<Script>, WebServer) {
     let script = Script::new();
     let interface = Interface::new(script.clone(), Limits::default()).unwrap();
     let mut config = Config::new("127.0.0.1:0".parse().unwrap());
-    // No test may pass thanks to the baseline of kicks.
-    config.kick_interval = Duration::from_secs(3_600);
+    // No test may pass thanks to a probe, which does what a kick does.
+    config.probe_interval = Duration::from_secs(3_600);
     change(&mut config);
-    let fatal = Arc::new(|error: &std::io::Error| panic!("fatal: {error}"));
     let server = Bound::new(config).unwrap().start(Arc::new(interface), fatal).unwrap();
     (script, server)
 }

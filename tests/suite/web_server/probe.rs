@@ -1,0 +1,67 @@
+//! A server that is deaf notices it.
+
+use std::{
+    sync::{Arc, mpsc},
+    time::{Duration, Instant},
+};
+
+use semaphored::web_server::{Config, Fatal};
+
+use super::{
+    PATIENCE,
+    client::Client,
+    script::{start_watched, start_with},
+};
+
+/// The regular ones, and those that may stand in for them.
+const WORKERS_MAX: usize = 4 + 64;
+
+/// As the daemon has it.
+fn probed(config: &mut Config) {
+    config.probe_interval = Config::new(config.listen).probe_interval;
+}
+
+#[test]
+fn a_server_whose_workers_hang_is_noticed_within_five_seconds() {
+    let (tell, told) = mpsc::channel();
+    let fatal: Fatal = Arc::new(move |error| tell.send(error.to_string()).unwrap());
+    let (script, server) = start_watched(probed, fatal);
+    let address = server.local_addr();
+    assert_eq!(Client::new(address).get("/healthz").status, 200);
+    let mut hanging: Vec<_> = (0..WORKERS_MAX).map(|_| Client::new(address)).collect();
+    for client in &mut hanging {
+        client.send("GET", "/api/v1/claims/a", "");
+    }
+    // The first was no hanging one.
+    script.wait_until(|state| state.calls > WORKERS_MAX);
+    let deaf_since = Instant::now();
+    let said = told.recv_timeout(PATIENCE).unwrap();
+    let took = deaf_since.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(said.contains(&format!("requests to itself on {address} in a row")), "{said}");
+    script.set(|state| state.released = true);
+    for client in &mut hanging {
+        assert_eq!(client.receive().status, 200);
+    }
+    assert!(server.stop());
+}
+
+/// Every probe of these is answered, or the server of `start_with` would panic; and they make connections as
+/// the kicks do, so nobody is left behind in a server that has no others.
+#[test]
+fn a_server_that_serves_is_left_in_peace_until_its_end() {
+    let (script, server) = start_with(|config| {
+        config.probe_interval = Duration::from_millis(1);
+        config.probe_time_max = PATIENCE;
+    });
+    let mut waiting: Vec<_> = (0..100).map(|_| Client::new(server.local_addr())).collect();
+    for client in &mut waiting {
+        client.send("PUT", "/api/v1/claims/a", "");
+    }
+    script.wait_until(|state| state.waiting == 100 && state.calls >= 200);
+    script.set(|state| state.released = true);
+    for client in &mut waiting {
+        assert_eq!(client.receive().status, 201);
+    }
+    assert!(server.stop());
+}
