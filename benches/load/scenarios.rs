@@ -104,6 +104,7 @@ fn rounds(
 ) -> Result<Tally, Failure> {
     loops.take_tally();
     let (mut all, mut rates) = (Tally::default(), Vec::new());
+    let mut journal = Vec::new();
     let before = server.usage()?;
     for _ in 0..options.rounds {
         let began_at = Instant::now();
@@ -111,6 +112,7 @@ fn rounds(
         let tally = loops.take_tally();
         rates.push(per_second(tally.units, began_at.elapsed()));
         all.add(&tally);
+        journal.extend(server.journal_changes());
     }
     let usage = server.usage()?;
     report.add_rates(&format!("{prefix}rate"), &rates);
@@ -126,6 +128,7 @@ fn rounds(
     }
     if let Some(bytes) = server.disk_bytes() {
         report.add(&format!("{prefix}disk_bytes"), bytes);
+        report.add(&format!("{prefix}journal_changes_rounds"), journal);
     }
     if let Some(time) = server.sync_time()? {
         report.add(&format!("{prefix}sync_us"), round(time.as_secs_f64() * 1e6));

@@ -90,6 +90,15 @@ impl Server {
         Some(entries.flatten().filter_map(|entry| Some(entry.metadata().ok()?.len())).sum())
     }
 
+    /// Changes that it has not folded yet, of a server of ours. Their revisions are consecutive.
+    pub(crate) fn journal_changes(&self) -> Option<u64> {
+        let data = self.own.as_ref()?.directory.path().join("data/semaphored.db");
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let connection = rusqlite::Connection::open_with_flags(data, flags).ok()?;
+        let query = "SELECT coalesce(max(revision) - min(revision) + 1, 0) FROM journal";
+        connection.query_row(query, [], |row| row.get::<_, i64>(0)).ok().map(i64::cast_unsigned)
+    }
+
     /// The median time of a sync where a server of ours keeps its database: a small write to a file that
     /// grows, then `fdatasync`, as the server's journal does.
     pub(crate) fn sync_time(&self) -> io::Result<Option<Duration>> {
