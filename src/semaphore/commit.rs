@@ -43,7 +43,7 @@ use crate::{
 type Then = Box<dyn FnOnce() + Send>;
 
 /// Longest step of the fold; a batch that comes meanwhile waits for it.
-const FOLD_STEP: Duration = Duration::from_millis(5);
+const FOLD_STEP: Duration = Duration::from_millis(2);
 /// How long nothing must have been written before the writer folds: a job that ends within that time
 /// costs one row.
 const FOLD_AFTER_IDLE: Duration = Duration::from_millis(200);

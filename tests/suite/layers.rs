@@ -37,6 +37,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("signal_hook", &["application", "client"]),
     ("argh", &["application", "cli", "client"]),
     ("uuid", &["api", "client"]),
+    ("libc", &["application"]),
 ];
 
 /// What the core may not name: it has no clock, IO, thread, lock, random source, log or serialization.
@@ -194,6 +195,15 @@ fn a_package_is_named_in_its_place_alone() {
             );
         }
     }
+}
+
+/// One small module with its proof: docs/decisions/0010-futex-slots.md.
+#[test]
+fn unsafe_code_stays_in_its_place() {
+    let sources = sources();
+    let unsafe_in = sources.iter().filter(|source| source.code.contains("unsafe "));
+    let paths: Vec<_> = unsafe_in.map(|source| source.path.as_str()).collect();
+    assert_eq!(paths, ["application/futexes.rs"]);
 }
 
 #[test]
