@@ -130,6 +130,7 @@ pub trait Calls: Send + Sync {
     /// called, soon.
     fn after_commit(&self, revision: Revision, then: Box<dyn FnOnce() + Send>) -> bool;
 
-    /// Commits what waits for it, unless somebody else does. May block for as long as the disk takes.
-    fn commit(&self);
+    /// Commits what waits for it, unless somebody else does; tells whether it did. May block for as long as the disk
+    /// takes.
+    fn commit(&self) -> bool;
 }

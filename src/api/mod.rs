@@ -64,8 +64,8 @@ impl Calls for Api {
         self.service.after_commit(revision, then)
     }
 
-    fn commit(&self) {
-        self.service.commit();
+    fn commit(&self) -> bool {
+        self.service.commit()
     }
 }
 

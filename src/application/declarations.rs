@@ -38,6 +38,9 @@ pub(crate) fn apply(service: &Service, declared: &BTreeMap<SemaphoreName, Semaph
             remove_undeclared(service, &name);
         }
     }
+    // No reply waits for it, but jobs do when there are more permits now. If somebody else commits at the moment,
+    // the ticker sees to the rest.
+    let _ = service.commit();
 }
 
 /// A semaphore that vanished from the file goes too, but not under its claims.

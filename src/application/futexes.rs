@@ -7,7 +7,7 @@
 //!
 //! The only module with `unsafe`: no package has this call yet.
 
-#![allow(unsafe_code)]
+#![expect(unsafe_code, reason = "one system call, with its proof below")]
 
 use std::io;
 
@@ -55,7 +55,10 @@ mod tests {
     fn the_kernel_takes_the_number_or_does_not_know_the_call() {
         match set_slots(slots(100)) {
             Ok(slots) => assert_eq!(slots, 256),
-            Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EINVAL), "{error}"),
+            Err(error) => {
+                let code = error.raw_os_error();
+                assert!([Some(libc::EINVAL), Some(libc::ENOMEM)].contains(&code), "{error}");
+            }
         }
     }
 }

@@ -171,8 +171,8 @@ impl Interface {
     }
 
     /// Commits; see [`Calls::commit`].
-    pub fn commit(&self) {
-        self.calls.commit();
+    pub fn commit(&self) -> bool {
+        self.calls.commit()
     }
 }
 

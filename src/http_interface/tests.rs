@@ -40,7 +40,9 @@ impl Calls for Script {
         false
     }
 
-    fn commit(&self) {}
+    fn commit(&self) -> bool {
+        false
+    }
 }
 
 fn answer(outcome: Outcome) -> Answer {

@@ -61,8 +61,6 @@ pub(super) struct Batch {
     pub(super) changes: Vec<Change>,
     /// Gates of the claims that the changes are about, not announced yet: that is for after the state's lock.
     pub(super) gates: Vec<Arc<Gate>>,
-    /// Somebody waits for it and will not commit it himself.
-    pub(super) wanted: bool,
 }
 
 /// Which revision is safe, and what waits for a later one.
@@ -117,15 +115,16 @@ impl Commits {
 }
 
 impl Shared {
-    /// Commits what there is, unless somebody is at it: then the writer's thread goes on with the rest. To be
-    /// called without a lock. Blocks for as long as the disk takes.
-    pub(super) fn commit(&self) {
-        let Some(mut writer) = self.writer.try_lock() else { return };
-        writer.commit(self);
+    /// Commits what there is, unless somebody is at it, and tells whether it did; the writer's thread goes on with the
+    /// rest. To be called without a lock. Blocks for as long as the disk takes.
+    pub(super) fn commit(&self) -> bool {
+        let Some(mut writer) = self.writer.try_lock() else { return false };
+        let committed = writer.commit(self);
         drop(writer);
         if self.is_more_awaited() {
             self.wake_writer(&mut self.state.lock());
         }
+        committed
     }
 
     /// Whether somebody is at it, who will look again afterwards: after what waits was put where it waits.
@@ -144,7 +143,7 @@ impl Shared {
 
     /// Has the writer's thread look for what there is to do.
     pub(super) fn wake_writer(&self, state: &mut State) {
-        state.batch.wanted = true;
+        state.is_writer_wanted = true;
         self.batch_ready.notify_one();
     }
 
@@ -171,9 +170,10 @@ impl Shared {
     /// Waits until the writer's thread is woken, at most for `rest`; tells whether the service is closed.
     fn wait_for_batch(&self, rest: Duration) -> bool {
         let mut state = self.state.lock();
-        if !state.batch.wanted && !state.is_closed() && !rest.is_zero() {
+        if !state.is_writer_wanted && !state.is_closed() && !rest.is_zero() {
             self.batch_ready.wait_for(&mut state, rest);
         }
+        state.is_writer_wanted = false;
         state.is_closed()
     }
 }

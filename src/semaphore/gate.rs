@@ -13,8 +13,8 @@ use parking_lot::{Condvar, Mutex};
 /// A Condvar with a counter of changes, so that a change between looking and sleeping is not missed:
 /// read [`Gate::changes`] first, look at the state, then [`Gate::wait`] for a change after that.
 ///
-/// Locking: the gate's own lock is innermost. It is taken while the state's lock is held (to announce a
-/// change), never the other way round.
+/// Locking: the gate's own lock is innermost. It may be taken while the state's lock is held, never
+/// the other way round.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     changes: Mutex<u64>,

@@ -197,9 +197,10 @@ impl Service {
         self.shared.commits.after(revision, then) && !self.shared.is_committing()
     }
 
-    /// Commits what there is, unless somebody else does. May block for as long as the disk takes.
-    pub fn commit(&self) {
-        self.shared.commit();
+    /// Commits what there is, unless somebody else does; tells whether it did. May block for as long as the disk
+    /// takes.
+    pub fn commit(&self) -> bool {
+        self.shared.commit()
     }
 
     /// The last durable revision.

@@ -25,6 +25,8 @@ pub(super) struct State {
     pub(super) core: Core,
     /// What is not written yet.
     pub(super) batch: Batch,
+    /// There is something to do for the writer's thread.
+    pub(super) is_writer_wanted: bool,
     recovered_revision: Revision,
     /// The gates of claims that requests block on.
     pub(super) gates: Gates,
@@ -56,6 +58,7 @@ impl State {
             recovered_revision: core.revision(),
             core,
             batch: Batch::default(),
+            is_writer_wanted: false,
             gates: Gates::default(),
             ended: RecentlyEnded::default(),
             pulse: Pulse::default(),

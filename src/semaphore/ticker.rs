@@ -57,6 +57,9 @@ fn tick(shared: &Shared, state: &mut MutexGuard<'_, State>) {
         shared.hand_over(state);
         shared.pulse(state);
         MutexGuard::bump(state);
+        if state.is_closed() {
+            return;
+        }
     }
 }
 

@@ -1,7 +1,7 @@
-//! The changes that are on disk but not in the tables yet, as the commit writer remembers them.
+//! The changes that are on disk but not in the tables yet, as the storage remembers them.
 //!
 //! The fold takes them from here, so that it does not read back what was just written. They are as
-//! many as the fold is behind; the writer bounds that by folding before it lets more in.
+//! many as the fold is behind; when they are many, one step of it follows each commit.
 
 use std::collections::VecDeque;
 

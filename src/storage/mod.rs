@@ -4,7 +4,7 @@
 //! behind that: the journal is *folded* into tables in small steps, ended claims move to the history, old
 //! history is pruned. Recovery is the tables plus the journal after them.
 //!
-//! One thread, the commit writer, owns the [`Storage`] and calls it; readers have a [`History`] of their
+//! One thread at a time calls the [`Storage`], whoever commits; readers have a [`History`] of their
 //! own that never blocks it. An error from [`Storage::append`] is final: whether the batch is on disk is
 //! not known, and asking again would not tell (a second `fsync` "succeeds"), so the process has to end
 //! and recover.
@@ -28,8 +28,8 @@ use crate::model::{Base, Change, Claim, ClaimId, EndedId, Revision, WallTime};
 
 /// What is kept for the service, with no way of a particular database showing.
 pub trait Storage: Send {
-    /// Everything that was committed, read once at start and before anything is written. At most `ended_max` ids of claims that ended
-    /// at or after `ended_since` come with it, the newest.
+    /// Everything that was committed, read once at start and before anything is written. At most `ended_max`
+    /// ids of claims that ended at or after `ended_since` come with it, the newest.
     ///
     /// # Errors
     /// When the data cannot be read or is damaged.

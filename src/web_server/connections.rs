@@ -90,7 +90,10 @@ impl<R> Connections<R> {
         let mut table = self.table.lock();
         if table.entries.len() >= table.prune_at_entries {
             table.entries.retain(|_, entry| entry.is_kept() || self.is_known(entry, now));
-            table.prune_at_entries = (table.entries.len() * 2).max(PRUNE_AT_ENTRIES_MIN);
+            // Also when it is full, so that it does not stay full of those that have gone.
+            table.prune_at_entries = (table.entries.len() * 2)
+                .max(PRUNE_AT_ENTRIES_MIN)
+                .min(self.bounds.connections_remembered_max);
         }
         let full = table.entries.len() >= self.bounds.connections_remembered_max;
         let is_new = match table.entries.get_mut(&address) {
@@ -199,7 +202,8 @@ impl<R> Drop for Ticket<R> {
     fn drop(&mut self) {
         self.connections.change(self.address, |entry| {
             if self.is_answered {
-                entry.answers_being_written -= 1;
+                // It may be younger than the request, where the table was full.
+                entry.answers_being_written = entry.answers_being_written.saturating_sub(1);
             } else {
                 entry.is_busy = false;
             }
@@ -322,6 +326,9 @@ mod tests {
             assert!(serve(&connections, port, now).is_new);
         }
         assert_eq!(connections.table.lock().entries.len(), 2_000);
+        assert!(serve(&connections, 4_000, later).is_new);
+        let remembered = connections.table.lock().entries.contains_key(&address(4_000));
+        assert!(remembered, "those of long ago have made room");
         for port in 0..5_000 {
             drop(serve(&connections, port, later));
         }

@@ -106,10 +106,10 @@ impl<R> Intake<R> {
             let received = receive(source, stay.map(|_| LOOK_INTERVAL));
             state = self.state.lock();
             state.receives = false;
-            match received {
-                Ok(requests) => state.taken.extend(requests),
-                Err(_) if state.closed => {}
-                Err(error) => return Err(error),
+            state.taken.extend(received.requests);
+            match received.error {
+                Some(error) if !state.closed => return Err(error),
+                _ => {}
             }
         }
     }
@@ -133,17 +133,27 @@ impl<R> Intake<R> {
     }
 }
 
+/// What was there, up to an error: tiny_http tells an error once.
+struct Received<R> {
+    requests: Vec<R>,
+    error: Option<io::Error>,
+}
+
 /// Waits for a request, and takes those which are there then.
-fn receive<R>(source: &impl Source<R>, at_most: Option<Duration>) -> io::Result<Vec<R>> {
-    let mut requests = Vec::from_iter(source.wait(at_most)?);
-    while !requests.is_empty() && requests.len() < TAKEN_MAX {
-        match source.take() {
+fn receive<R>(source: &impl Source<R>, at_most: Option<Duration>) -> Received<R> {
+    let mut requests = Vec::new();
+    let mut next = source.wait(at_most);
+    loop {
+        match next {
             Ok(Some(request)) => requests.push(request),
-            // An error comes again at the next wait.
-            Ok(None) | Err(_) => break,
+            Ok(None) => return Received { requests, error: None },
+            Err(error) => return Received { requests, error: Some(error) },
         }
+        if requests.len() >= TAKEN_MAX {
+            return Received { requests, error: None };
+        }
+        next = source.take();
     }
-    Ok(requests)
 }
 
 #[cfg(test)]
@@ -159,25 +169,44 @@ mod tests {
 
     use super::*;
 
-    /// Numbers, and an end to the wait.
-    struct Numbers(Mutex<mpsc::Receiver<Option<u32>>>);
+    /// Numbers, an end to the wait, and errors.
+    enum Message {
+        Number(u32),
+        End,
+        Error,
+    }
+
+    use Message::{End, Error, Number};
+
+    struct Numbers(Mutex<mpsc::Receiver<Message>>);
+
+    fn error() -> io::Error {
+        io::Error::other("an error")
+    }
 
     impl Source<u32> for Numbers {
         fn wait(&self, at_most: Option<Duration>) -> io::Result<Option<u32>> {
             let numbers = self.0.try_lock().expect("one thread at a time");
             let received = match at_most {
-                None => numbers.recv().ok(),
+                None => numbers.recv().map_err(|_| error())?,
                 Some(time) => match numbers.recv_timeout(time) {
                     Err(mpsc::RecvTimeoutError::Timeout) => return Ok(None),
-                    received => received.ok(),
+                    received => received.map_err(|_| error())?,
                 },
             };
-            received.flatten().map(Some).ok_or_else(|| io::Error::other("woken"))
+            match received {
+                Number(number) => Ok(Some(number)),
+                End | Error => Err(error()),
+            }
         }
 
         fn take(&self) -> io::Result<Option<u32>> {
-            // Like tiny_http, this takes a call that should have ended the wait.
-            Ok(self.0.try_lock().expect("one thread at a time").try_recv().ok().flatten())
+            match self.0.try_lock().expect("one thread at a time").try_recv() {
+                Ok(Number(number)) => Ok(Some(number)),
+                // Like tiny_http, this takes a call that should have ended the wait.
+                Ok(End) | Err(_) => Ok(None),
+                Ok(Error) => Err(error()),
+            }
         }
     }
 
@@ -189,7 +218,7 @@ mod tests {
         let (done, seen) = mpsc::channel();
         // Each worker takes one request and never comes back, as if it was held up.
         for number in 0..40 {
-            send.send(Some(number)).unwrap();
+            send.send(Number(number)).unwrap();
         }
         let workers: Vec<_> = (0..40)
             .map(|_| {
@@ -234,11 +263,11 @@ mod tests {
         wait_for(&|state| state.asleep == 2);
         stays.store(false, Ordering::Relaxed);
         let next = || seen.recv_timeout(Duration::from_secs(60)).unwrap();
-        send.send(Some(1)).unwrap();
+        send.send(Number(1)).unwrap();
         let mut first = [next(), next()];
         first.sort_unstable();
         assert_eq!(first, [None, Some(1)]);
-        send.send(Some(2)).unwrap();
+        send.send(Number(2)).unwrap();
         assert_eq!(next(), Some(2));
     }
 
@@ -258,7 +287,7 @@ mod tests {
         let numbers = Arc::new(Numbers(Mutex::new(numbers)));
         let intake = Arc::new(Intake::new());
         for number in 0..100 {
-            send.send(Some(number)).unwrap();
+            send.send(Number(number)).unwrap();
         }
         let all: Vec<u32> = (0..100).map(|_| intake.next(&*numbers).unwrap().unwrap()).collect();
         assert_eq!(all, Vec::from_iter(0..100));
@@ -269,7 +298,7 @@ mod tests {
             })
             .collect();
         intake.close();
-        send.send(None).unwrap();
+        send.send(End).unwrap();
         for worker in workers {
             assert_eq!(worker.join().unwrap(), None);
         }
@@ -280,26 +309,29 @@ mod tests {
         let (send, numbers) = mpsc::channel();
         let numbers = Arc::new(Numbers(Mutex::new(numbers)));
         let intake = Arc::new(Intake::new());
-        send.send(Some(0)).unwrap();
+        send.send(Number(0)).unwrap();
         assert_eq!(intake.next(&*numbers).unwrap(), Some(0));
         let follower = thread::spawn({
             let (numbers, intake) = (numbers.clone(), intake.clone());
             move || (intake.next(&*numbers).unwrap(), intake.next(&*numbers).unwrap())
         });
         intake.ensure_receiver();
-        send.send(Some(1)).unwrap();
-        send.send(Some(2)).unwrap();
+        send.send(Number(1)).unwrap();
+        send.send(Number(2)).unwrap();
         assert_eq!(follower.join().unwrap(), (Some(1), Some(2)));
     }
 
     #[test]
     fn an_error_of_the_source_is_the_workers() {
-        let (send, numbers) = mpsc::channel();
-        send.send(Some(1)).unwrap();
-        drop(send);
-        let intake = Intake::new();
-        let numbers = Numbers(Mutex::new(numbers));
-        assert_eq!(intake.next(&numbers).unwrap(), Some(1));
-        assert!(intake.next(&numbers).is_err());
+        // Behind requests that were taken in one go, too: it comes once.
+        for before in 0..3 {
+            let (send, numbers) = mpsc::channel();
+            for number in 0..before {
+                send.send(Number(number)).unwrap();
+            }
+            send.send(Error).unwrap();
+            let (intake, numbers) = (Intake::new(), Numbers(Mutex::new(numbers)));
+            assert!(intake.next(&numbers).is_err());
+        }
     }
 }

@@ -1,4 +1,10 @@
-//! Sending responses not before their commit, and not on the threads that handle requests or commit.
+//! Sending responses not before their commit.
+//!
+//! Every response goes through one queue. The thread that made one helps to send what is in there; so does the one
+//! that committed, whose commit let go of many. A few threads of their own do the rest.
+//!
+//! Nobody can know which client takes no answers. So a thread that is stuck with one keeps no other response to
+//! itself: they are in the queue, where the lookout (module `crew`) has them seen to.
 
 use std::{
     collections::VecDeque,
@@ -28,20 +34,24 @@ type Parcel = Box<(Exchange, Response)>;
 /// is woken for so many that wait.
 const PARCELS_PER_THREAD: usize = 8;
 
+/// Most responses that a thread with other work sends before it goes back to that.
+const HELP_MAX: usize = 16;
+
 /// A commit that takes longer than waking a thread. Where the disk is not waited for (durability `os`), commits are
 /// shorter.
 const SLOW_COMMIT: Duration = Duration::from_micros(50);
 
-/// A few threads with one queue. Its length needs no bound of its own: every response in it belongs to a
-/// connection that waits for it, and the connections are bounded.
+/// The queue, and the threads that do nothing but send.
 pub(super) struct Responders {
-    outbox: Arc<Outbox>,
+    queue: Arc<Queue>,
     pub(super) crew: Arc<Crew>,
     commits_are_slow: AtomicBool,
 }
 
-/// The queue. Its mutex is held for a few instructions, never while a response is sent.
-struct Outbox {
+/// Responses that may be sent. Its length needs no bound of its own: every response in it belongs to a
+/// connection that waits for it, and the connections are bounded. Its mutex is held for a few instructions, never
+/// while a response is sent.
+struct Queue {
     state: Mutex<State>,
     filled: Condvar,
 }
@@ -49,44 +59,45 @@ struct Outbox {
 #[derive(Default)]
 struct State {
     parcels: VecDeque<Parcel>,
-    /// With those that stand in.
+    /// Those that send or help, with those asleep.
     threads: usize,
     /// Threads that nobody has woken.
     asleep: usize,
     stopped: bool,
 }
 
-/// Where the thread that made a response looks for it after it has asked for the commit.
-enum Place {
-    Awaited,
-    Here(Parcel),
-    Left,
+/// Why a thread takes from the queue.
+enum Role<'a> {
+    /// It does nothing else, and sleeps while there is nothing.
+    Regular,
+    /// It leaves when there is nothing.
+    Helper,
+    /// It leaves when it is not needed.
+    StandIn(&'a StandIn),
 }
 
 impl Responders {
     /// Starts the threads.
     pub(super) fn start(threads: usize) -> io::Result<(Responders, Vec<JoinHandle<()>>)> {
         let state = Mutex::new(State { threads, ..State::default() });
-        let outbox = Arc::new(Outbox { state, filled: Condvar::new() });
+        let queue = Arc::new(Queue { state, filled: Condvar::new() });
         let crew = Crew::new(threads);
         let handles = (0..threads)
             .map(|number| {
-                let (outbox, crew) = (Arc::clone(&outbox), Arc::clone(&crew));
+                let (queue, crew) = (Arc::clone(&queue), Arc::clone(&crew));
                 std::thread::Builder::new()
                     .name(format!("respond-{number}"))
-                    .spawn(move || outbox.send_all(&crew))
+                    .spawn(move || queue.send_all(&crew))
             })
             .collect::<io::Result<_>>()?;
-        Ok((Responders { outbox, crew, commits_are_slow: AtomicBool::new(true) }, handles))
+        Ok((Responders { queue, crew, commits_are_slow: AtomicBool::new(true) }, handles))
     }
 
-    /// Sends a response when `after` is committed: on this thread when it is already or this thread
-    /// commits it, else on one of the responders'. Never waits for the commit of another thread.
+    /// Sends a response when `after` is committed: this thread or another. Never waits for the commit of another
+    /// thread. `before_commit` is called before this thread waits for the disk, as far as that can be foreseen.
     ///
-    /// `before_commit` is called before this thread waits for the disk, as far as that can be foreseen.
-    ///
-    /// When the commit never comes, because the commit writer has failed, the exchange is dropped with what
-    /// it waited for and the client sees no success.
+    /// When the commit never comes, because the storage has failed, the exchange is dropped with what it waited
+    /// for and the client sees no success.
     pub(super) fn deliver(
         &self,
         interface: &Interface,
@@ -99,78 +110,57 @@ impl Responders {
             exchange.respond(response);
             return;
         }
-        // The closure may run inside the API's or the commit writer's locks, so it writes to no socket: as long
-        // as this thread stays for it the response is put where it finds it, else it is a responder's.
-        let place = Arc::new(Mutex::new(Place::Awaited));
         let parcel = Box::new((exchange, response));
-        let then = {
-            let place = Arc::clone(&place);
-            let outbox = Arc::clone(&self.outbox);
-            move || {
-                let mut place = place.lock();
-                match *place {
-                    Place::Awaited => *place = Place::Here(parcel),
-                    Place::Here(_) | Place::Left => outbox.put(parcel),
-                }
-            }
-        };
-        if interface.after_commit(after, Box::new(then)) {
+        let queue = Arc::clone(&self.queue);
+        // Whoever is about to send is awake: for this response nobody has to be woken.
+        self.queue.enter();
+        if interface.after_commit(after, Box::new(move || queue.put(parcel))) {
             self.commit(interface, before_commit);
         }
-        let found = std::mem::replace(&mut *place.lock(), Place::Left);
-        if let Place::Here(parcel) = found {
-            let (exchange, response) = *parcel;
-            exchange.respond(response);
-        }
+        self.queue.help();
     }
 
-    /// Commits on this thread, and sends what that lets go of.
     fn commit(&self, interface: &Interface, before_commit: impl FnOnce()) {
         if self.commits_are_slow.load(Ordering::Relaxed) {
             before_commit();
         }
-        self.outbox.state.lock().threads += 1;
         let started_at = Instant::now();
-        interface.commit();
-        self.commits_are_slow.store(started_at.elapsed() > SLOW_COMMIT, Ordering::Relaxed);
-        self.help();
-    }
-
-    /// Sends what this thread's commit let go of, so that no other has to be woken for it. The thread is counted.
-    fn help(&self) {
-        while let Some(parcel) = self.outbox.next(Some(&|| false)) {
-            let (exchange, response) = *parcel;
-            exchange.respond(response);
+        if interface.commit() {
+            self.commits_are_slow.store(started_at.elapsed() > SLOW_COMMIT, Ordering::Relaxed);
         }
-        self.outbox.state.lock().threads -= 1;
     }
 
     /// Sends for a while, beside threads that are stuck.
     pub(super) fn work_as(&self, stand_in: &StandIn) {
-        self.outbox.state.lock().threads += 1;
-        while let Some(parcel) = self.outbox.next(Some(&|| stand_in.is_needed())) {
-            let (exchange, response) = *parcel;
-            stand_in.work(|| exchange.respond(response));
+        self.queue.enter();
+        while let Some(parcel) = self.queue.next(&Role::StandIn(stand_in)) {
+            stand_in.work(|| send(parcel));
         }
-        self.outbox.state.lock().threads -= 1;
     }
 
     /// For the lookout: one more thread, if responses wait for one that may be held up.
     pub(super) fn ensure_sender(&self) {
-        let mut state = self.outbox.state.lock();
+        let mut state = self.queue.state.lock();
         if !state.parcels.is_empty() {
-            self.outbox.wake_one(&mut state);
+            self.queue.wake_one(&mut state);
         }
     }
 
     /// Lets the threads end, after what is in the queue already.
     pub(super) fn stop(&self) {
-        self.outbox.state.lock().stopped = true;
-        self.outbox.filled.notify_all();
+        let mut state = self.queue.state.lock();
+        state.stopped = true;
+        state.asleep = 0;
+        self.queue.filled.notify_all();
     }
 }
 
-impl Outbox {
+fn send(parcel: Parcel) {
+    let (exchange, response) = *parcel;
+    exchange.respond(response);
+}
+
+impl Queue {
     fn put(&self, parcel: Parcel) {
         let mut state = self.state.lock();
         state.parcels.push_back(parcel);
@@ -186,31 +176,61 @@ impl Outbox {
         }
     }
 
-    fn send_all(&self, crew: &Crew) {
-        while let Some(parcel) = self.next(None) {
-            let (exchange, response) = *parcel;
-            crew.work(|| exchange.respond(response));
+    /// Counts a thread that will take from the queue until it leaves.
+    fn enter(&self) {
+        self.state.lock().threads += 1;
+    }
+
+    /// A thread leaves. What is in the queue by now it was counted for.
+    fn leave(&self, state: &mut State) {
+        state.threads -= 1;
+        if !state.parcels.is_empty() && state.threads == state.asleep {
+            self.wake_one(state);
         }
     }
 
-    /// Waits for a response; `None` when the thread has to end, or finds that it is not to `stay`.
-    fn next(&self, stay: Option<&dyn Fn() -> bool>) -> Option<Parcel> {
+    fn send_all(&self, crew: &Crew) {
+        while let Some(parcel) = self.next(&Role::Regular) {
+            crew.work(|| send(parcel));
+        }
+    }
+
+    /// Sends what is there, and leaves.
+    fn help(&self) {
+        for _ in 0..HELP_MAX {
+            match self.next(&Role::Helper) {
+                Some(parcel) => send(parcel),
+                None => return,
+            }
+        }
+        self.leave(&mut self.state.lock());
+    }
+
+    /// Waits for a response, as far as the role says; with `None` the thread has left.
+    fn next(&self, role: &Role<'_>) -> Option<Parcel> {
         let mut state = self.state.lock();
         loop {
             if let Some(parcel) = state.parcels.pop_front() {
                 return Some(parcel);
             }
-            if state.stopped || stay.is_some_and(|stay| !stay()) {
+            let stays = match role {
+                Role::Regular => true,
+                Role::Helper => false,
+                Role::StandIn(stand_in) => stand_in.is_needed(),
+            };
+            if state.stopped || !stays {
+                self.leave(&mut state);
                 return None;
             }
             state.asleep += 1;
             // Without spurious wake-ups: who wakes a thread has counted it.
-            match stay {
-                None => self.filled.wait(&mut state),
-                Some(_) if self.filled.wait_for(&mut state, LOOK_INTERVAL).timed_out() => {
-                    state.asleep -= 1;
+            match role {
+                Role::StandIn(_) => {
+                    if self.filled.wait_for(&mut state, LOOK_INTERVAL).timed_out() {
+                        state.asleep = state.asleep.saturating_sub(1);
+                    }
                 }
-                Some(_) => {}
+                Role::Regular | Role::Helper => self.filled.wait(&mut state),
             }
         }
     }

@@ -4,6 +4,7 @@
 use std::{
     io::Write,
     net::TcpStream,
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -14,8 +15,9 @@ use super::{
     slow_reader::{self, SlowReader},
 };
 
-const CONFIG: &str = "[semaphores]\nA = 1\nB = 1\n";
+const CONFIG: &str = "[semaphores]\nA = 1\nB = 1\nC = 1\n";
 const A: &str = r#"{"permits": {"A": 1}}"#;
+const C: &str = r#"{"permits": {"C": 1}}"#;
 /// Longer than an answer takes beside such clients; the send time-out is ten times that.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
 /// Above the bound that the documentation names, for a machine that has other things to do.
@@ -162,11 +164,28 @@ fn no_text_of_a_client_gets_into_a_header() {
 fn slow_readers_of_a_large_answer_hold_up_nobody() {
     let stage = Stage::new();
     slow_reader::fill(&stage.daemon, "B");
-    let mut readers = SlowReader::start(stage.daemon.address(), 9);
-    for (number, reader) in readers.iter_mut().enumerate() {
-        reader.take();
-        stage.assert_serves(&format!("beside-{number}"));
-    }
+    let ended = AtomicBool::new(false);
+    let mut readers = std::thread::scope(|scope| {
+        // So that the readers' answers wait for commits, too.
+        let writer = scope.spawn(|| {
+            for number in 0.. {
+                let target = format!("/api/v1/claims/writer-{number}");
+                assert_eq!(stage.daemon.call("PUT", &target, C).status, 201);
+                assert_eq!(stage.daemon.call("DELETE", &target, "").status, 204);
+                if ended.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
+        });
+        let mut readers = SlowReader::start(stage.daemon.address(), 9);
+        for (number, reader) in readers.iter_mut().enumerate() {
+            reader.take();
+            stage.assert_serves(&format!("beside-{number}"));
+        }
+        ended.store(true, Ordering::Relaxed);
+        writer.join().unwrap();
+        readers
+    });
     readers.pop().unwrap().finish();
     drop(readers);
     stage.wait_for_held(0);

@@ -53,7 +53,7 @@ struct Bench {
     disk: MemoryDisk,
     clock: Arc<TestClock>,
     failed: mpsc::Receiver<String>,
-    service: Service,
+    service: Arc<Service>,
 }
 
 fn start(disk: &MemoryDisk) -> Bench {
@@ -72,6 +72,7 @@ fn start_after(disk: &MemoryDisk, later: Duration) -> Bench {
     let storage = Box::new(disk.open());
     let options = Options::default();
     let service = Service::start(storage, Arc::clone(&clock) as _, options, fatal).unwrap();
+    let service = Arc::new(service);
     Bench { disk: disk.clone(), clock, failed, service }
 }
 
@@ -99,6 +100,15 @@ fn request() -> ClaimRequest {
     }
 }
 
+/// Whether `revision` is safe before the deadline.
+fn is_committed_soon(service: &Service, revision: Revision) -> bool {
+    let (sender, receiver) = mpsc::channel();
+    if service.after_commit(revision, Box::new(move || sender.send(()).unwrap())) {
+        service.commit();
+    }
+    receiver.recv_timeout(DEADLINE).is_ok()
+}
+
 impl Bench {
     fn new() -> Bench {
         let bench = start(&MemoryDisk::new());
@@ -121,11 +131,7 @@ impl Bench {
 
     /// Whether `revision` is safe before the deadline.
     fn wait_for_commit(&self, revision: Revision) -> bool {
-        let (sender, receiver) = mpsc::channel();
-        if self.service.after_commit(revision, Box::new(move || sender.send(()).unwrap())) {
-            self.service.commit();
-        }
-        receiver.recv_timeout(DEADLINE).is_ok()
+        is_committed_soon(&self.service, revision)
     }
 
     fn reason(&self, claim: &str) -> Option<EndReason> {
@@ -167,6 +173,36 @@ fn nothing_is_answered_that_a_failed_commit_could_undo() {
     }
 }
 
+/// Threads that commit for each other leave no reply behind: one that was would wait for the ticker, half a second.
+#[test]
+fn replies_of_many_threads_are_all_committed_at_once() {
+    const THREADS: usize = 8;
+    const CYCLES: usize = 200;
+    let bench = Bench::new();
+    let begun_at = Instant::now();
+    let threads: Vec<_> = (0..THREADS)
+        .map(|thread| {
+            let service = Arc::clone(&bench.service);
+            std::thread::spawn(move || {
+                for cycle in 0..CYCLES {
+                    let claim = id(&format!("{thread}-{cycle}"));
+                    let Attempt::Done(done) = service.acquire(claim.clone(), request(), None, None)
+                    else {
+                        panic!("it blocks");
+                    };
+                    assert!(is_committed_soon(&service, done.unwrap().1.seen));
+                    assert!(is_committed_soon(&service, service.release(claim).unwrap()));
+                }
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    let took = begun_at.elapsed();
+    // One in twenty left to the ticker would take ten times that.
+    let ticks_max = u32::try_from(2 * CYCLES / 20).unwrap();
+    assert!(took < ticks_max * Duration::from_millis(500), "{took:?}");
+}
+
 /// A refusal tells what is there, too: that a semaphore is gone, that a lease would be too long now.
 #[test]
 fn no_refusal_is_answered_that_a_failed_commit_could_undo() {
@@ -177,7 +213,6 @@ fn no_refusal_is_answered_that_a_failed_commit_could_undo() {
         (patch(r#"{"max_ttl": 10, "default_ttl": 10}"#), patch(r#"{"default_ttl": 60}"#)),
     ] {
         let Bench { disk, service, failed, .. } = Bench::new();
-        let service = Arc::new(service);
         let api = Api::new(Arc::clone(&service), api::Options::default());
         let call = |(endpoint, body): (Endpoint, String)| -> Reply {
             let (query, prefer_wait) = (Vec::new(), None);

@@ -89,6 +89,21 @@ fn execute(dir: &TempDir, sql: &str) {
 }
 
 #[test]
+fn only_a_fold_is_not_synced() {
+    const FULL: i64 = 2;
+    let dir = dir();
+    let mut storage = SqliteStorage::open(dir.path(), Durability::Full).unwrap();
+    recover(&mut storage).unwrap();
+    let synchronous = |storage: &SqliteStorage| -> i64 {
+        storage.connection.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap()
+    };
+    assert_eq!(synchronous(&storage), FULL);
+    storage.append(&[change(1, vec![set("a", 1)])]).unwrap();
+    let folded = storage.fold(Duration::from_secs(1)).unwrap();
+    assert_eq!((folded.changes_left, synchronous(&storage)), (0, FULL));
+}
+
+#[test]
 fn a_kill_at_any_time_leaves_all_that_was_appended() {
     let dir = dir();
     let mut storage = open(&dir).unwrap();

@@ -27,6 +27,31 @@ fn a_reply_waits_for_its_commit() {
     assert!(server.stop());
 }
 
+/// Beside others that do the same, and without leaving a reply to the lookout, which comes every 100 ms.
+#[test]
+fn the_thread_whose_reply_waits_commits_and_sends() {
+    const CALLS: u32 = 100;
+    let (script, server) = start();
+    script.set(|state| state.leaves_commits = true);
+    let address = server.local_addr();
+    let started = Instant::now();
+    let clients: Vec<_> = (0..8)
+        .map(|_| {
+            std::thread::spawn(move || {
+                let mut client = Client::new(address);
+                for _ in 0..CALLS {
+                    client.send("POST", "/api/v1/claims", "");
+                    assert_eq!(client.receive().status, 201);
+                }
+            })
+        })
+        .collect();
+    clients.into_iter().for_each(|client| client.join().unwrap());
+    let took = started.elapsed();
+    assert!(took < CALLS / 2 * Duration::from_millis(100), "{took:?}");
+    assert!(server.stop());
+}
+
 #[test]
 fn waiting_calls_occupy_no_worker() {
     let (script, server) = start();

@@ -34,6 +34,8 @@ pub(super) struct State {
     pub(super) released: bool,
     pub(super) stopping: bool,
     pub(super) uncommitted: Vec<(Revision, Then)>,
+    /// Whether it is for the server's threads to commit, and nobody else does.
+    pub(super) leaves_commits: bool,
     pub(super) calls: usize,
 }
 
@@ -60,11 +62,13 @@ impl Script {
         self.changed.notify_all();
     }
 
-    pub(super) fn commit(&self) {
+    pub(super) fn commit(&self) -> bool {
         let ready = std::mem::take(&mut self.state.lock().uncommitted);
+        let commits = !ready.is_empty();
         for (_, then) in ready {
             then();
         }
+        commits
     }
 }
 
@@ -115,10 +119,12 @@ impl Calls for Script {
         } else {
             self.set(|state| state.uncommitted.push((revision, then)));
         }
-        false
+        self.state.lock().leaves_commits
     }
 
-    fn commit(&self) {}
+    fn commit(&self) -> bool {
+        Script::commit(self)
+    }
 }
 
 pub(super) struct Waiter(Arc<Script>);
