@@ -10,8 +10,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Connections that the kernel keeps until they are accepted; it caps this by `net.core.somaxconn`.
     pub backlog_connections: i32,
-    /// Threads that handle requests. None of them ever waits for a permit or a long body; one may wait for the
-    /// disk, to commit what its own reply is about.
+    /// Threads that handle requests. None of them ever waits for a permit or a long body; one may wait for
+    /// the disk, to commit what its own reply is about.
     pub worker_threads: usize,
     /// Threads that send the responses whose commit came later.
     pub responder_threads: usize,

@@ -3,20 +3,20 @@
 //! | threads | do | block on |
 //! |---|---|---|
 //! | tiny_http's: one that accepts, one for each connection | read heads and short bodies | their client |
-//! | `web-N`, a fixed number | handle requests, commit, answer | the disk, for their own reply; a socket that takes nothing, up to the send time-out |
+//! | `web-N`, a fixed number | handle requests, commit, answer | the disk; a socket until its time-out |
 //! | `waiting`, elastic | wait for permits | [`crate::http_interface::BlockedCall::wait`] |
 //! | `slow`, elastic | read long bodies, serve pipelined requests | their client |
 //! | `stand-in`, elastic | the work of `web` or `respond` threads that are all stuck | as those |
 //! | `respond-N`, a fixed number | send what was committed later | a socket, as the workers |
 //! | `kick`, one | keeps tiny_http from leaving connections behind | nothing |
 //! | `lookout`, one | sees when all `web` or all `respond` are stuck | nothing |
-//! | `probe`, one | asks the server something once a second, and ends the process when it is deaf | its own request, up to a time-out |
+//! | `probe`, one | asks the server something, ends a deaf process | its request, up to a time-out |
 //! | `presence`, one | notices clients that hang up while their call waits | nothing |
 //!
 //! So a release or a status request never queues behind a call that waits. No lock of this module is held
 //! while a client's socket is read or written, or while the API is called. Two are held while the kernel is
-//! asked something, for microseconds: those of `headroom` and `presence`. One is held while another is taken: a
-//! reply's own `Place` while the reply is put into the queue of the responders.
+//! asked something short: those of `headroom` and `presence`. One is held while another is taken: a reply's own
+//! `Place` while the reply is put into the queue of the responders.
 //!
 //! What tiny_http 0.12 does wrong and what is done about it stands where it is done: connections left
 //! behind in the module `kick`, clients that hang up in `presence`, clients that take no answers in `crew`,
@@ -169,7 +169,8 @@ impl WebServer {
         self.address
     }
 
-    /// Says that a stop is about to begin: thousands of calls may return at once, so it may be deaf for a while.
+    /// Says that a stop is about to begin: thousands of calls may return at once, so it may be deaf for a
+    /// while.
     pub fn expect_stop(&self) {
         self.probe.stop();
     }

@@ -1,5 +1,5 @@
-//! Panics that are no bugs of ours: those of tiny_http that concern one connection alone, and those for want of
-//! a descriptor or of a thread.
+//! Panics that are no bugs of ours: those of tiny_http that concern one connection alone, and those for want
+//! of a descriptor or of a thread.
 //!
 //! tiny_http 0.12 asks for a peer's address when it accepts, keeps the error if there is one, and unwraps
 //! it when it has read the connection's first head. A client that sends a request and resets the connection
@@ -11,8 +11,8 @@
 //! tiny_http takes a second descriptor for each connection that it accepts, and unwraps it. Its accept thread
 //! ends there, as it does with an error when there is not even a first one.
 //!
-//! It starts threads with `std::thread::spawn`, which panics when the system gives none. And the standard library
-//! panics in a thread that has begun and gets no mapping for its signal stack.
+//! It starts threads with `std::thread::spawn`, which panics when the system gives none. And the standard
+//! library panics in a thread that has begun and gets no mapping for its signal stack.
 
 use std::panic::{Location, PanicHookInfo};
 
@@ -23,8 +23,8 @@ pub fn is_of_a_connection(panic: &PanicHookInfo<'_>) -> bool {
     panic.location().is_some_and(|location| is_where_heads_are_read(location.file()))
 }
 
-/// Whether a panic is that of tiny_http's accept thread when it gets no descriptor: nobody can connect any more,
-/// so the process has to end, and to be started again with more of them or with fewer clients.
+/// Whether a panic is that of tiny_http's accept thread when it gets no descriptor: nobody can connect any
+/// more, so the process has to end, and to be started again with more of them or with fewer clients.
 #[must_use]
 pub fn is_for_want_of_a_descriptor(panic: &PanicHookInfo<'_>) -> bool {
     panic.location().is_some_and(|location| is_where_connections_are_cloned(location.file()))
