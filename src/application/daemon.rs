@@ -68,18 +68,21 @@ struct Room {
 impl Room {
     /// What the configuration says, else what the machine carries.
     fn of(limits: &config::Limits) -> Room {
-        let carried = Carried::by(&limits::rooms(limits::raise_descriptors()));
-        let wanted = limits.waiting_requests_max;
-        if let Some(advice) = carried.advice(wanted.unwrap_or(limits::WAITING_REQUESTS_DEFAULT_MAX))
+        let rooms = limits::rooms(limits::raise_descriptors());
+        let carried = Carried::by(&rooms);
+        let &config::Limits { waiting_requests_max, connections_max, .. } = limits;
+        for warning in limits::warnings(&rooms, waiting_requests_max, connections_max) {
+            log::warn!("{warning}");
+        }
+        if waiting_requests_max.is_none()
+            && let Some(advice) = carried.advice(limits::WAITING_REQUESTS_DEFAULT_MAX)
         {
-            match wanted {
-                Some(wanted) => log::warn!("waiting_requests_max is {wanted}, but {advice}"),
-                None => log::info!("{advice}"),
-            }
+            log::info!("{advice}");
         }
         Room {
-            connections_max: limits.connections_max.unwrap_or(carried.connections),
-            waiting_requests_max: wanted.unwrap_or(carried.waiting_requests),
+            connections_max: connections_max.unwrap_or(carried.connections),
+            waiting_requests_max: waiting_requests_max
+                .unwrap_or_else(|| carried.waiting_requests_default()),
         }
     }
 }

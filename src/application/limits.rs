@@ -11,13 +11,13 @@ use std::{
 
 use rustix::process::{Resource, Rlimit, getrlimit, getuid, setrlimit};
 
-/// Most requests that wait at the same time, whatever the machine carries.
+/// Most requests that wait at the same time where nothing is configured, whatever the machine carries.
 pub(crate) const WAITING_REQUESTS_DEFAULT_MAX: usize = 10_000;
 /// Descriptors for everything that is not a connection, and for connections that come faster than they are
 /// counted.
 const DESCRIPTORS_KEPT: usize = 256;
 const DESCRIPTORS_PER_CONNECTION: usize = 2;
-/// Threads for everything that is not a connection; most of them for slow bodies.
+/// Threads for everything that is not a connection; most of them for slow bodies and for stand-ins.
 const THREADS_KEPT: usize = 512;
 /// A stack and a signal stack, each with a page before it that guards it.
 const MAPPINGS_PER_THREAD: usize = 4;
@@ -29,6 +29,10 @@ const THREADS_PER_SHARE: usize = 2 * WAITING_SHARE - 1;
 /// What to do when they have run out.
 pub(crate) const DESCRIPTORS_ADVICE: &str =
     "; raise LimitNOFILE= of its unit, or lower max_conns of NGINX";
+
+/// What to do when the system gives no thread. Its error is the same for all of these.
+pub(crate) const THREADS_ADVICE: &str = "; raise TasksMax= of its unit, sysctl vm.max_map_count or \
+     sysctl kernel.threads-max, or lower max_conns of NGINX";
 
 /// A limit of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +63,7 @@ pub(crate) struct Room {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Carried {
     pub(crate) connections: usize,
-    /// Requests that wait at the same time.
+    /// Requests that wait at the same time, however many those are.
     pub(crate) waiting_requests: usize,
     /// What would have to be raised for more; `None` when nothing bounds it.
     pub(crate) tightest: Option<Room>,
@@ -78,6 +82,19 @@ impl Room {
             }
         }
     }
+
+    /// Whether it is enough for so many connections, of which so many wait.
+    fn carries(self, connections: usize, waiting: usize) -> bool {
+        let threads = connections.saturating_add(waiting).saturating_add(THREADS_KEPT);
+        let needed = match self.limit {
+            Limit::Descriptors => connections
+                .saturating_mul(DESCRIPTORS_PER_CONNECTION)
+                .saturating_add(DESCRIPTORS_KEPT),
+            Limit::Mappings => threads.saturating_mul(MAPPINGS_PER_THREAD),
+            Limit::UserThreads | Limit::Tasks | Limit::MachineThreads | Limit::Ids => threads,
+        };
+        needed <= self.left
+    }
 }
 
 fn connections_of_threads(threads: usize) -> usize {
@@ -89,9 +106,13 @@ impl Carried {
     pub(crate) fn by(rooms: &[Room]) -> Carried {
         let tightest = rooms.iter().copied().min_by_key(|room| room.connections());
         let connections = tightest.map_or(usize::MAX, Room::connections);
-        let waiting_requests =
-            (connections - connections.div_ceil(WAITING_SHARE)).min(WAITING_REQUESTS_DEFAULT_MAX);
+        let waiting_requests = connections - connections.div_ceil(WAITING_SHARE);
         Carried { connections, waiting_requests, tightest }
+    }
+
+    /// How many requests may wait where nothing is configured.
+    pub(crate) fn waiting_requests_default(&self) -> usize {
+        self.waiting_requests.min(WAITING_REQUESTS_DEFAULT_MAX)
     }
 
     /// Says what to raise, where fewer requests may wait than are `wanted`.
@@ -105,6 +126,36 @@ impl Carried {
             limit.how_to_raise()
         ))
     }
+}
+
+/// What a configuration asks for in vain: in words, with what to change.
+pub(crate) fn warnings(
+    rooms: &[Room],
+    waiting_requests_max: Option<usize>,
+    connections_max: Option<usize>,
+) -> Vec<String> {
+    let carried = Carried::by(rooms);
+    let mut warnings = Vec::new();
+    if let Some(wanted) = waiting_requests_max
+        && let Some(advice) = carried.advice(wanted)
+    {
+        warnings.push(format!("waiting_requests_max is {wanted}, but {advice}"));
+    }
+    let Some(connections) = connections_max else { return warnings };
+    let waiting = waiting_requests_max.unwrap_or_else(|| carried.waiting_requests_default());
+    let carries = |room: &&Room| room.carries(connections, waiting.min(connections));
+    if let Some(Room { limit, left }) = rooms.iter().find(|room| !carries(room)) {
+        warnings.push(format!(
+            "connections_max is {connections}, which is more than this machine carries: {limit} leaves {left}              to the service; raise {}, or lower connections_max: the process ends when it runs out",
+            limit.how_to_raise()
+        ));
+    }
+    if let Some(waiting) = waiting_requests_max.filter(|waiting| *waiting > connections) {
+        warnings.push(format!(
+            "waiting_requests_max is {waiting}, but each request that waits takes a connection, and              connections_max is {connections}"
+        ));
+    }
+    warnings
 }
 
 impl Limit {

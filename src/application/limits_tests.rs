@@ -11,7 +11,7 @@ fn carried(limit: Limit, left: usize) -> (usize, usize) {
 fn two_descriptors_a_connection() {
     assert_eq!(carried(Limit::Descriptors, 1_024), (384, 336));
     assert_eq!(carried(Limit::Descriptors, 20_000), (9_872, 8_638));
-    assert_eq!(carried(Limit::Descriptors, 32_768), (16_256, 10_000));
+    assert_eq!(carried(Limit::Descriptors, 32_768), (16_256, 14_224));
     assert_eq!(carried(Limit::Descriptors, 60), (0, 0));
 }
 
@@ -20,7 +20,7 @@ fn two_threads_a_waiting_request() {
     for limit in [Limit::UserThreads, Limit::Tasks, Limit::MachineThreads, Limit::Ids] {
         assert_eq!(carried(limit, 4_915), (2_344, 2_051));
         assert_eq!(carried(limit, 16_384), (8_464, 7_406));
-        assert_eq!(carried(limit, 32_768), (17_200, 10_000));
+        assert_eq!(carried(limit, 32_768), (17_200, 15_050));
         assert_eq!(carried(limit, 500), (0, 0));
     }
     let (connections, waiting) = carried(Limit::Tasks, 4_915);
@@ -31,7 +31,7 @@ fn two_threads_a_waiting_request() {
 fn four_mappings_a_thread() {
     assert_eq!(carried(Limit::Mappings, 4 * 4_915), carried(Limit::Tasks, 4_915));
     assert_eq!(carried(Limit::Mappings, 65_530), (8_464, 7_406));
-    assert_eq!(carried(Limit::Mappings, 262_144).1, 10_000);
+    assert_eq!(carried(Limit::Mappings, 262_144).1, 30_338);
 }
 
 /// The number that all the others rest on.
@@ -74,7 +74,46 @@ fn the_tightest_limit_decides_and_is_named() {
     );
     assert_eq!(carried.advice(7_406), None);
     let unbounded = Carried::by(&[]);
-    assert_eq!((unbounded.waiting_requests, unbounded.advice(20_000)), (10_000, None));
+    assert_eq!((unbounded.waiting_requests_default(), unbounded.advice(20_000)), (10_000, None));
+}
+
+#[test]
+fn the_default_is_capped_and_what_is_carried_is_not() {
+    let large = Carried::by(&[Room { limit: Limit::Descriptors, left: 1_000_000 }]);
+    assert_eq!((large.connections, large.waiting_requests), (499_872, 437_388));
+    assert_eq!(large.waiting_requests_default(), 10_000);
+    assert_eq!(large.advice(20_000), None, "they fit");
+    let small = Carried::by(&[Room { limit: Limit::Descriptors, left: 1_024 }]);
+    assert_eq!(small.waiting_requests_default(), 336);
+}
+
+#[test]
+fn a_configuration_that_does_not_fit_is_warned_of_once() {
+    let rooms = [
+        Room { limit: Limit::Descriptors, left: 524_288 },
+        Room { limit: Limit::Tasks, left: 16_384 },
+    ];
+    for (waiting, connections, warned_of) in [
+        (None, None, &[][..]),
+        (Some(7_406), Some(8_464), &[]),
+        (Some(7_407), None, &["waiting_requests_max is 7407, but this machine carries 7406"]),
+        // Fewer that wait leave threads for more connections.
+        (Some(100), Some(15_772), &[]),
+        (Some(100), Some(15_773), &["connections_max is 15773, which is more"]),
+        (None, Some(10_000), &["connections_max is 10000, which is more"]),
+        (Some(500), Some(499), &["waiting_requests_max is 500, but each"]),
+        (None, Some(499), &[]),
+        (Some(0), Some(1_000_000), &["connections_max is 1000000, which is more"]),
+    ] {
+        let warnings = warnings(&rooms, waiting, connections);
+        assert_eq!(warnings.len(), warned_of.len(), "{warnings:?}");
+        for (warning, beginning) in warnings.iter().zip(warned_of) {
+            assert!(warning.starts_with(beginning), "{warning}");
+        }
+    }
+    let tasks = warnings(&rooms, None, Some(10_000));
+    assert!(tasks[0].contains("raise TasksMax= of its unit"), "{tasks:?}");
+    assert!(warnings(&[], Some(100_000), Some(1_000_000)).is_empty(), "nothing is known");
 }
 
 #[test]

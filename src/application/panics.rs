@@ -1,13 +1,13 @@
 //! Panics: a bug whose reach nobody knows, so the process ends and starts again from what is on disk.
 //!
 //! One exception is tiny_http's thread of a single connection, which holds nothing but that connection: see
-//! [`crate::web_server::is_of_a_connection`]. The other is a want of descriptors, which is no bug and ends the
-//! process in the way in which other failures of the web server do.
+//! [`crate::web_server::is_of_a_connection`]. The others are a want of descriptors and of threads, which
+//! are no bugs and end the process in the way in which other failures of the web server do.
 
-use super::limits::DESCRIPTORS_ADVICE;
+use super::limits::{DESCRIPTORS_ADVICE, THREADS_ADVICE};
 use crate::{
     cli::exit,
-    web_server::{is_for_want_of_a_descriptor, is_of_a_connection},
+    web_server::{is_for_want_of_a_descriptor, is_for_want_of_a_thread, is_of_a_connection},
 };
 
 /// Logs panics, and aborts on all but those of a connection.
@@ -21,6 +21,13 @@ pub(crate) fn abort_on_panic() {
             log::error!(
                 "no descriptor is left for a new connection, the process ends and has to be started \
                  again{DESCRIPTORS_ADVICE}"
+            );
+            std::process::exit(exit::INTERNAL.into());
+        }
+        if is_for_want_of_a_thread(panic) {
+            log::error!(
+                "the system gives no more threads, the process ends and has to be started \
+                 again{THREADS_ADVICE}: {panic}"
             );
             std::process::exit(exit::INTERNAL.into());
         }

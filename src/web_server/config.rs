@@ -10,7 +10,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Connections that the kernel keeps until they are accepted; it caps this by `net.core.somaxconn`.
     pub backlog_connections: i32,
-    /// Threads that handle requests. None of them ever waits for a permit, a commit or a body.
+    /// Threads that handle requests. None of them ever waits for a permit or a long body; one may wait for
+    /// the disk, to commit what its own reply is about.
     pub worker_threads: usize,
     /// Threads that send the responses whose commit came later.
     pub responder_threads: usize,
@@ -20,7 +21,7 @@ pub struct Config {
     /// Threads for requests that depend on the pace of their client, at most: those with a body above
     /// 1,024 bytes or in chunks, and those sent before an earlier one of their connection was answered.
     pub slow_threads_max: usize,
-    /// How long a thread of the last two kinds stays without work.
+    /// How long a thread of the last two kinds, or one that stands in, stays without work.
     pub thread_idle_max: Duration,
     /// How long a send may make no progress before the response is given up (`SO_SNDTIMEO`).
     pub send_time_max: Duration,

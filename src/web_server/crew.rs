@@ -1,14 +1,14 @@
 //! Stand-ins for threads that are stuck with clients that take no answers.
 //!
-//! Writing to a socket blocks when the client takes nothing, up to the send time-out, and longer when it takes
-//! a little now and then. tiny_http does not hand its sockets out, so nobody can ask beforehand. A few such
-//! clients would hold all workers, or all responders, and with them everybody else.
+//! Writing to a socket blocks when the client takes nothing, up to the send time-out, and longer when it
+//! takes a little now and then. tiny_http does not hand its sockets out, so nobody can ask beforehand. A few
+//! such clients would hold all workers, or all responders, and with them everybody else.
 //!
 //! So it is looked at in short intervals whether all threads of a crew are busy and none has finished
-//! anything since the last look. Then threads of the pool for slow work stand in, as many as there are threads
-//! already, until enough of the crew are free again. And where one is stuck while others of its crew sleep, one of them
-//! is woken. It does no harm when something else was slow, say a long
-//! time under the API's lock.
+//! anything since the last look. Then threads of a pool of their own stand in, as many as there are threads
+//! already, until enough of the crew are free again. It is their own because clients can fill the one for
+//! slow work. And where one is stuck while others of its crew sleep, one of them is woken. It does no harm
+//! when something else was slow, say a long time under the API's lock.
 
 use std::{
     io,
@@ -27,8 +27,11 @@ use super::workers::Shared;
 /// Time between two looks; much longer than any work takes that is not stuck.
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Stand-ins of a crew. Both crews leave half of the pool for what it is there for.
+/// Stand-ins of a crew.
 const STAND_INS_MAX: usize = 64;
+
+/// Stand-ins of workers and responders.
+pub(super) const ALL_STAND_INS_MAX: usize = 2 * STAND_INS_MAX;
 
 /// A number of threads that do the same work. The numbers are looked at one by one: a stand-in too many does
 /// no harm, one too few comes with the next look.

@@ -15,11 +15,12 @@
 //! soon the module `probe` makes a connection once a second that does the same as a kick: it finds no waiting
 //! thread and gets a new one, or finds one, and it ends by itself. So kicks are counted, never merged.
 //!
-//! A kick sends an empty line, which tiny_http answers with 400 and a close on the connection's own thread. So it is
-//! no request and never causes another kick, it ends by itself, and it is seen when it was served. Only a few are
-//! under way at a time: each that meets no waiting thread makes one, and when thousands of clients come at once,
-//! as they do after a restart, as many kicks would take as many threads again. A kick closes with a reset, which
-//! leaves no socket in TIME_WAIT behind: at some hundred kicks a second those would take all ports.
+//! A kick sends an empty line, which tiny_http answers with 400 and a close on the connection's own thread.
+//! So it is no request and never causes another kick, it ends by itself, and it is seen when it was served.
+//! Only a few are under way at a time: each that meets no waiting thread makes one, and when thousands of
+//! clients come at once, as they do after a restart, as many kicks would take as many threads again. A kick
+//! closes with a reset, which leaves no socket in TIME_WAIT behind: at some hundred kicks a second those
+//! would take all ports.
 
 use std::{
     collections::VecDeque,

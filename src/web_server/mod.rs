@@ -3,23 +3,26 @@
 //! | threads | do | block on |
 //! |---|---|---|
 //! | tiny_http's: one that accepts, one for each connection | read heads and short bodies | their client |
-//! | `web-N`, a fixed number | handle requests, answer | a socket that takes nothing, up to the send time-out |
+//! | `web-N`, a fixed number | handle requests, commit, answer | the disk; a socket until its time-out |
 //! | `waiting`, elastic | wait for permits | [`crate::http_interface::BlockedCall::wait`] |
-//! | `slow`, elastic | read long bodies, serve pipelined requests, stand in for stuck threads | their client |
-//! | `respond-N`, a fixed number | send what was committed later | as the workers |
+//! | `slow`, elastic | read long bodies, serve pipelined requests | their client |
+//! | `stand-in`, elastic | the work of `web` or `respond` threads that are all stuck | as those |
+//! | `respond-N`, a fixed number | send what was committed later | a socket, as the workers |
 //! | `kick`, one | keeps tiny_http from leaving connections behind | nothing |
 //! | `lookout`, one | sees when all `web` or all `respond` are stuck | nothing |
-//! | `probe`, one | asks the server something once a second, and ends the process when it is deaf | its own request, up to a time-out |
+//! | `probe`, one | asks the server something, ends a deaf process | its request, up to a time-out |
 //! | `presence`, one | notices clients that hang up while their call waits | nothing |
 //!
 //! So a release or a status request never queues behind a call that waits. No lock of this module is held
-//! while another is taken, during IO, or while the API is called.
+//! while a client's socket is read or written, or while the API is called. Two are held while the kernel is
+//! asked something short: those of `headroom` and `presence`. One is held while another is taken: a reply's
+//! own `Place` while the reply is put into the queue of the responders.
 //!
 //! What tiny_http 0.12 does wrong and what is done about it stands where it is done: connections left
-//! behind in the module `kick`, clients that hang up in `presence`, clients that take no answers in `crew`, bodies
-//! in `exchange`, connections beyond any bound in `headroom`, socket options in `listener`, panics in `panic`. An
-//! error from it means that its accept thread has ended, and is fatal; what it does not tell is noticed by
-//! `probe`.
+//! behind in the module `kick`, clients that hang up in `presence`, clients that take no answers in `crew`,
+//! bodies in `exchange`, connections beyond any bound in `headroom`, socket options in `listener`, panics in
+//! `panic`. An error from it means that its accept thread has ended, and is fatal; what it does not tell is
+//! noticed by `probe`.
 
 mod config;
 mod connections;
@@ -48,10 +51,10 @@ use std::{
 
 pub use self::config::Config;
 pub use self::listener::Bound;
-pub use self::panic::{is_for_want_of_a_descriptor, is_of_a_connection};
+pub use self::panic::{is_for_want_of_a_descriptor, is_for_want_of_a_thread, is_of_a_connection};
 use self::{
     connections::{Bounds, Connections},
-    crew::{Crew, Lookout},
+    crew::{ALL_STAND_INS_MAX, Crew, Lookout},
     exchange::Exchange,
     gate::Gate,
     headroom::Headroom,
@@ -126,6 +129,7 @@ impl Bound {
                 presence,
                 waiting: Pool::new("waiting", config.waiting_threads_max, idle_max),
                 slow: Pool::new("slow", config.slow_threads_max, idle_max),
+                stand_ins: Pool::new("stand-in", ALL_STAND_INS_MAX, idle_max),
                 responders,
                 fatal,
                 config,
@@ -165,7 +169,8 @@ impl WebServer {
         self.address
     }
 
-    /// Says that a stop is about to begin: thousands of calls may return at once, so it may be deaf for a while.
+    /// Says that a stop is about to begin: thousands of calls may return at once, so it may be deaf for a
+    /// while.
     pub fn expect_stop(&self) {
         self.probe.stop();
     }
@@ -181,8 +186,9 @@ impl WebServer {
         let WebServer { shared, lookout, address: _, probe: _, workers, others } = self;
         let deadline = Instant::now() + shared.config.stop_time_max;
         shared.gate.close();
-        lookout.stop();
         let answered = shared.gate.wait_until_empty(deadline);
+        // Until here replies may need it: it finds others for those that stuck threads should have sent.
+        lookout.stop();
         // Until here the workers have turned away what came in.
         shared.intake.close();
         shared.server.unblock();
@@ -190,6 +196,7 @@ impl WebServer {
         let mut ended = join_until(workers, deadline);
         shared.waiting.stop();
         shared.slow.stop();
+        shared.stand_ins.stop();
         shared.responders.stop();
         shared.kicker.stop();
         if let Some(presence) = &shared.presence {

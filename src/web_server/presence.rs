@@ -6,11 +6,11 @@
 //! gone when it was reset or did not answer keepalive probes. NGINX closes its connection to us when its
 //! client goes (`proxy_ignore_client_abort off`).
 //!
-//! It is asked twice over. For one connection, when the API wants to know before it grants; and once a second,
-//! while anybody blocks, for all who do, so that who is gone is passed over early and its thread, slot and
-//! descriptors are free again. A look-up takes some microseconds, a list of all connections of our port 10 to
-//! 20 ms (the kernel walks its whole table), so many are found by the list and few one by one. What is missing
-//! in the list is looked up before it counts as gone: the list is not of one moment.
+//! It is asked twice over. For one connection, when the API wants to know before it grants; and once a
+//! second, while anybody blocks, for all who do, so that who is gone is passed over early and its thread,
+//! slot and descriptors are free again. A look-up takes some microseconds, a list of all connections of our
+//! port 10 to 20 ms (the kernel walks its whole table), so many are found by the list and few one by one.
+//! What is missing in the list is looked up before it counts as gone: the list is not of one moment.
 //!
 //! Where the kernel does not answer (netlink is forbidden by a sandbox) everybody counts as present.
 //!

@@ -9,15 +9,16 @@
 //! meanwhile, or that left [`MUTE_PROBES`] without an answer whatever else it did. The difference is there
 //! for a server that has thousands of requests in its queue: it is slow, and to end it would make that worse.
 //! Probes are counted and not seconds, so a process that was suspended (SIGSTOP, a laptop that sleeps) has
-//! lost one probe when it wakes up. An answer that comes late, to an earlier probe, is an answer: on a machine
-//! that has far too much to do a request takes seconds. With the defaults a deaf server is noticed within 4 s.
+//! lost one probe when it wakes up. An answer that comes late, to an earlier probe, is an answer: on a
+//! machine that has far too much to do a request takes seconds. With the defaults a deaf server is noticed
+//! within 4 s.
 //!
 //! The request is one that needs neither the state's lock nor a commit: a disk that stalls for some seconds
 //! does not make a server deaf. Any answer will do, a refusal too.
 //!
 //! A probe that cannot be made for want of a descriptor or a port says nothing: the server may have been full
-//! for hours with connections that it serves. The next connection that comes then ends its accept thread, which
-//! is fatal.
+//! for hours with connections that it serves. The next connection that comes then ends its accept thread,
+//! which is fatal.
 //!
 //! A probe is also what the module `kick` needs now and then: a connection that ends by itself.
 
@@ -165,8 +166,8 @@ impl Probe {
         )));
     }
 
-    /// One probe. Those before it that still wait may be answered meanwhile, which is as good; it joins them when
-    /// its time is over.
+    /// One probe. Those before it that still wait may be answered meanwhile, which is as good; it joins them
+    /// when its time is over.
     fn ask(&self, earlier: &mut Vec<TcpStream>) -> Outcome {
         let outcome = self.ask_anew(earlier);
         if earlier.iter_mut().any(is_answered) {

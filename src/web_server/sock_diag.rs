@@ -269,8 +269,8 @@ mod tests {
         assert_eq!(listed, clients.len());
     }
 
-    /// The answers are right with many connections too; and what the questions cost. To measure, run it alone:
-    /// `CONNECTIONS=8000 cargo test --release --lib many_connections -- --nocapture`.
+    /// The answers are right with many connections too; and what the questions cost. To measure, run it
+    /// alone: `CONNECTIONS=8000 cargo test --release --lib many_connections -- --nocapture`.
     #[test]
     fn many_connections() {
         let connections_max: usize =

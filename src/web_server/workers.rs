@@ -46,6 +46,7 @@ pub(super) struct Shared {
     pub(super) presence: Option<Arc<Presence>>,
     pub(super) waiting: Arc<Pool>,
     pub(super) slow: Arc<Pool>,
+    pub(super) stand_ins: Arc<Pool>,
     pub(super) responders: Responders,
     pub(super) fatal: Fatal,
 }
@@ -94,9 +95,9 @@ impl Shared {
         }
     }
 
-    /// Runs on a thread of the pool for slow work, if there is one.
+    /// Runs on a thread of the pool that nobody else uses, if the system gives one.
     pub(super) fn start_stand_in(&self, run: impl FnOnce() + Send + 'static) {
-        if let Some(slot) = self.slow.slot() {
+        if let Some(slot) = self.stand_ins.slot() {
             slot.run(Box::new(run));
         }
     }

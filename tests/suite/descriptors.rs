@@ -1,5 +1,5 @@
-//! A daemon that runs out of descriptors goes on serving, or ends so that it is started again. It is never
-//! deaf and alive.
+//! A daemon that runs out of descriptors or threads goes on serving, or ends so that it is started again. It is
+//! never deaf and alive.
 
 use std::{
     io::{Read, Write},
@@ -54,14 +54,20 @@ fn fate(daemon: &mut Daemon) -> Fate {
     }
 }
 
+const DESCRIPTORS: u32 = 60;
+
 #[test]
 fn with_sixty_descriptors_and_a_hundred_connections_it_serves_or_ends() {
-    let mut daemon = Daemon::start_limited("[semaphores]\nA = 1", 60);
+    let mut daemon = Daemon::start_limited("[semaphores]\nA = 1", DESCRIPTORS);
+    // A connection takes two.
+    let fit = DESCRIPTORS as usize / 2;
+    let mut crowded = false;
     for round in 0..5 {
         for sent in ["", "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", WAIT] {
             let open = crowd(daemon.address(), 100, sent);
             let fate = fate(&mut daemon);
             println!("round {round}, {} connections with {sent:.12?}: {fate:?}", open.len());
+            crowded |= sent == WAIT && (open.len() > fit || matches!(fate, Fate::Ended(_)));
             if let Fate::Ended(status) = fate {
                 assert_eq!(status.code(), Some(70), "{status}");
                 drop(open);
@@ -69,6 +75,7 @@ fn with_sixty_descriptors_and_a_hundred_connections_it_serves_or_ends() {
             }
         }
     }
+    assert!(crowded, "there were never more that wait than fit, so nothing is shown");
 }
 
 #[test]
@@ -124,4 +131,26 @@ fn the_last_descriptor_ends_it_and_not_before_somebody_asks() {
     assert_eq!(status.code(), Some(70), "{status}");
     log.wait_for("has to be started again");
     assert!(log.text().contains("raise LimitNOFILE="), "{}", log.text());
+}
+
+/// The same for threads: no memory is left for the stack of one more.
+#[test]
+fn the_last_thread_ends_it_and_it_says_what_to_raise() {
+    let mut daemon = Daemon::start("[semaphores]\nA = 1");
+    let log = daemon.log().clone();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
+    let size: u64 = size.trim().strip_suffix(" kB").unwrap().parse().unwrap();
+    let pid = Pid::from_raw(i32::try_from(daemon.pid()).unwrap());
+    // Half a stack.
+    let limit = Some((size + 1_024) * 1_024);
+    prlimit(pid, Resource::As, Rlimit { current: limit, maximum: limit }).unwrap();
+    let asked_at = Instant::now();
+    let open = crowd(daemon.address(), 50, "");
+    let status = poll("its end", || daemon.has_exited());
+    assert!(asked_at.elapsed() < DEAF_TIME_MAX, "{:?}", asked_at.elapsed());
+    assert_eq!(status.code(), Some(70), "{status}: {}", log.text());
+    log.wait_for("the system gives no more threads");
+    assert!(log.text().contains("raise TasksMax= of its unit"), "{}", log.text());
+    drop(open);
 }
