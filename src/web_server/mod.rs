@@ -15,8 +15,7 @@
 //!
 //! So a release or a status request never queues behind a call that waits. No lock of this module is held
 //! while a client's socket is read or written, or while the API is called. Two are held while the kernel is
-//! asked something short: those of `headroom` and `presence`. One is held while another is taken: a reply's
-//! own `Place` while the reply is put into the queue of the responders.
+//! asked something short: those of `headroom` and `presence`.
 //!
 //! What tiny_http 0.12 does wrong and what is done about it stands where it is done: connections left
 //! behind in the module `kick`, clients that hang up in `presence`, clients that take no answers in `crew`,
