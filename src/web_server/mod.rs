@@ -201,11 +201,29 @@ impl WebServer {
         if let Some(presence) = &shared.presence {
             presence.stop();
         }
-        if let Err(error) = shared.turn_the_rest_away() {
-            log::warn!("while stopping: {error}");
-        }
+        ended &= shared.turn_away_until(deadline);
         ended &= join_until(others, deadline);
         answered && ended
+    }
+}
+
+impl Shared {
+    /// Turns the rest away on a thread of its own, which nobody waits for beyond the deadline; tells whether it has
+    /// ended.
+    fn turn_away_until(self: &Arc<Shared>, deadline: Instant) -> bool {
+        let shared = Arc::clone(self);
+        let thread = std::thread::Builder::new().name("turn-away".to_owned()).spawn(move || {
+            if let Err(error) = shared.turn_the_rest_away(deadline) {
+                log::warn!("while stopping: {error}");
+            }
+        });
+        match thread {
+            Ok(thread) => join_until(vec![thread], deadline),
+            Err(error) => {
+                log::warn!("while stopping: {error}");
+                false
+            }
+        }
     }
 }
 

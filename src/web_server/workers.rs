@@ -102,11 +102,14 @@ impl Shared {
         }
     }
 
-    /// Answers what came in after the gate was closed and that no worker took.
-    pub(super) fn turn_the_rest_away(self: &Arc<Shared>) -> io::Result<()> {
+    /// Answers what came in after the gate was closed and that no worker took. More may come all the time, and a
+    /// client that takes no answers blocks it.
+    pub(super) fn turn_the_rest_away(self: &Arc<Shared>, deadline: Instant) -> io::Result<()> {
         // tiny_http gives nothing once where the wait was ended, and what came after that follows.
         for _ in 0..2 {
-            while let Some(arrival) = Source::take(&**self)? {
+            while Instant::now() < deadline
+                && let Some(arrival) = Source::take(&**self)?
+            {
                 self.take(arrival);
             }
         }
