@@ -89,10 +89,6 @@ impl StandIn {
     pub(super) fn is_needed(&self) -> bool {
         self.0.busy_threads.load(Ordering::Relaxed) >= self.0.regular_threads
     }
-
-    pub(super) fn work(&self, work: impl FnOnce()) {
-        self.0.work(work);
-    }
 }
 
 impl Drop for StandIn {

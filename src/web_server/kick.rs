@@ -32,9 +32,8 @@ use std::{
 };
 
 use parking_lot::{Condvar, Mutex};
-use socket2::{Domain, Protocol, Socket, Type};
 
-use super::listener::reachable;
+use super::listener::connect_to_self;
 
 /// A connection to ourselves takes microseconds, unless the backlog is full: then the connections in it
 /// do what the kick would.
@@ -69,7 +68,7 @@ impl Kicker {
         let kicker = Arc::new(Kicker {
             state: Mutex::default(),
             changed: Condvar::new(),
-            address: reachable(listens_on),
+            address: listens_on,
         });
         let thread = std::thread::Builder::new().name("kick".to_owned()).spawn({
             let kicker = Arc::clone(&kicker);
@@ -126,11 +125,7 @@ impl Kicker {
     }
 
     fn kick(&self) -> io::Result<TcpStream> {
-        let domain = Domain::for_address(self.address);
-        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_linger(Some(Duration::ZERO))?;
-        socket.connect_timeout(&self.address.into(), CONNECT_TIME_MAX)?;
-        let mut kick = TcpStream::from(socket);
+        let mut kick = connect_to_self(self.address, CONNECT_TIME_MAX)?;
         kick.write_all(b"\r\n")?;
         Ok(kick)
     }

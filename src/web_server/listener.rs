@@ -3,7 +3,8 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    time::Duration,
 };
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
@@ -63,7 +64,7 @@ impl Bound {
 }
 
 /// An address at which a socket that listens on `address` is reached from this machine.
-pub(super) fn reachable(mut address: SocketAddr) -> SocketAddr {
+fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address {
             SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -71,6 +72,16 @@ pub(super) fn reachable(mut address: SocketAddr) -> SocketAddr {
         });
     }
     address
+}
+
+/// A connection to the server that listens on `address`, for it to try itself. Closing it leaves no socket in
+/// TIME_WAIT behind: at some hundred a second those would take all ports.
+pub(super) fn connect_to_self(address: SocketAddr, time_max: Duration) -> io::Result<TcpStream> {
+    let address = reachable(address);
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_linger(Some(Duration::ZERO))?;
+    socket.connect_timeout(&address.into(), time_max)?;
+    Ok(socket.into())
 }
 
 #[cfg(test)]

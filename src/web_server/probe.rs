@@ -34,9 +34,8 @@ use std::{
 };
 
 use parking_lot::{Condvar, Mutex};
-use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{Fatal, headroom::Headroom, listener::reachable};
+use super::{Fatal, headroom::Headroom, listener::connect_to_self};
 
 /// Probes in a row without an answer, and without any other request, that make a server deaf.
 const DEAF_PROBES: u32 = 3;
@@ -178,7 +177,7 @@ impl Probe {
 
     fn ask_anew(&self, earlier: &mut Vec<TcpStream>) -> Outcome {
         let deadline = Instant::now() + self.time_max;
-        let mut stream = match self.connect() {
+        let mut stream = match connect_to_self(self.watched.listens_on, self.time_max) {
             Ok(stream) => stream,
             Err(error) => {
                 return match error.kind() {
@@ -199,15 +198,6 @@ impl Probe {
                 Outcome::Unanswered(error)
             }
         }
-    }
-
-    fn connect(&self) -> io::Result<TcpStream> {
-        let address = reachable(self.watched.listens_on);
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        // As a kick does: closing leaves no socket in TIME_WAIT behind.
-        socket.set_linger(Some(Duration::ZERO))?;
-        socket.connect_timeout(&address.into(), self.time_max)?;
-        Ok(socket.into())
     }
 }
 

@@ -5,6 +5,8 @@ use std::{
     sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
 };
 
+use socket2::{Domain, Socket, Type};
+
 use super::*;
 
 const INTERVAL: Duration = Duration::from_millis(1);

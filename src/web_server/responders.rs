@@ -87,7 +87,7 @@ impl Responders {
                 let (queue, crew) = (Arc::clone(&queue), Arc::clone(&crew));
                 std::thread::Builder::new()
                     .name(format!("respond-{number}"))
-                    .spawn(move || queue.send_all(&crew))
+                    .spawn(move || queue.send_all(&crew, &Role::Regular))
             })
             .collect::<io::Result<_>>()?;
         Ok((Responders { queue, crew, commits_are_slow: AtomicBool::new(true) }, handles))
@@ -133,9 +133,7 @@ impl Responders {
     /// Sends for a while, beside threads that are stuck.
     pub(super) fn work_as(&self, stand_in: &StandIn) {
         self.queue.enter();
-        while let Some(parcel) = self.queue.next(&Role::StandIn(stand_in)) {
-            stand_in.work(|| send(parcel));
-        }
+        self.queue.send_all(&self.crew, &Role::StandIn(stand_in));
     }
 
     /// For the lookout: one more thread, if responses wait for one that may be held up.
@@ -189,8 +187,9 @@ impl Queue {
         }
     }
 
-    fn send_all(&self, crew: &Crew) {
-        while let Some(parcel) = self.next(&Role::Regular) {
+    /// Sends until it is time to leave.
+    fn send_all(&self, crew: &Crew, role: &Role<'_>) {
+        while let Some(parcel) = self.next(role) {
             crew.work(|| send(parcel));
         }
     }

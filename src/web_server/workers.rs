@@ -68,26 +68,24 @@ impl Source<Arrival<tiny_http::Request>> for Shared {
 impl Shared {
     /// A worker's life: until the intake is closed.
     pub(super) fn work(self: &Arc<Shared>) {
-        loop {
-            match self.intake.next(&**self) {
-                Ok(Some(arrival)) => self.crew.work(|| self.take(arrival)),
-                Ok(None) => return,
-                Err(error) => {
-                    // tiny_http has ended its accept thread: nobody can connect any more.
-                    (self.fatal)(&error);
-                    return;
-                }
-            }
-        }
+        self.take_all(|| self.intake.next(&**self));
     }
 
     /// The same for a while, beside workers that are stuck.
     pub(super) fn work_as(self: &Arc<Shared>, stand_in: &StandIn) {
+        self.take_all(|| self.intake.next_while(|| stand_in.is_needed(), &**self));
+    }
+
+    fn take_all(
+        self: &Arc<Shared>,
+        next: impl Fn() -> io::Result<Option<Arrival<tiny_http::Request>>>,
+    ) {
         loop {
-            match self.intake.next_while(|| stand_in.is_needed(), &**self) {
-                Ok(Some(arrival)) => stand_in.work(|| self.take(arrival)),
+            match next() {
+                Ok(Some(arrival)) => self.crew.work(|| self.take(arrival)),
                 Ok(None) => return,
                 Err(error) => {
+                    // tiny_http has ended its accept thread: nobody can connect any more.
                     (self.fatal)(&error);
                     return;
                 }
