@@ -5,6 +5,7 @@
 //! clock or does IO. The `serde` derivations serve one purpose, the journal's binary encoding in
 //! [`crate::storage`]; what goes over HTTP has types of its own in [`crate::api`].
 
+mod callback;
 mod claim;
 mod event;
 mod name;
@@ -14,9 +15,15 @@ mod settings;
 mod time;
 mod units;
 
+pub use self::callback::{
+    Callback, CallbackRecord, DELIVERIES_MAX, Delivery, DeliveryFailure, DeliveryResult, VARS_MAX,
+    Vars,
+};
 pub use self::claim::{Claim, ClaimRequest, ClaimState, EndReason, Fences, Terms};
 pub use self::event::{Base, Change, ClaimEvent, Cooling, EndedId, Event, IdHash, SemaphoreRecord};
-pub use self::name::{CLAIM_ID_BYTES_MAX, ClaimId, Holder, Labels, Note, SemaphoreName};
+pub use self::name::{
+    CLAIM_ID_BYTES_MAX, CallbackUrl, ClaimId, Holder, Labels, Note, SemaphoreName, TargetName,
+};
 pub use self::near::nearest;
 pub use self::permits::{PERMITS_SEMAPHORES_MAX, Permits};
 pub use self::settings::{

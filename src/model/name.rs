@@ -20,6 +20,8 @@ pub(super) const LABEL_KEY_BYTES_MAX: usize = 64;
 pub(super) const LABEL_VALUE_BYTES_MAX: usize = 256;
 /// Longest note (an admin's reason, a semaphore's description), in bytes of UTF-8.
 pub(super) const NOTE_BYTES_MAX: usize = 512;
+/// Longest URL of a callback, in bytes.
+pub(super) const CALLBACK_URL_BYTES_MAX: usize = 2_048;
 
 macro_rules! text_type {
     ($(#[$doc:meta])* $name:ident, $check:expr, $allowed:expr) => {
@@ -103,6 +105,24 @@ text_type! {
     Note,
     |text| (1..=NOTE_BYTES_MAX).contains(&text.len()) && !has_control(text),
     "1 to 512 bytes of text without control characters"
+}
+
+text_type! {
+    /// The name of a callback target in the configuration: the grammar of a semaphore's name.
+    TargetName,
+    |text| SemaphoreName::new(text).is_ok(),
+    "1 to 64 of A-Z a-z 0-9 _ - that start with a letter or digit"
+}
+
+text_type! {
+    /// The URL of a callback: 1 to 2,048 visible ASCII characters. Whether it is one, and one that the service
+    /// calls, is for the callbacks' own checks.
+    CallbackUrl,
+    |text| {
+        (1..=CALLBACK_URL_BYTES_MAX).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_graphic())
+    },
+    "a URL of 1 to 2048 visible ASCII characters"
 }
 
 fn has_control(text: &str) -> bool {
