@@ -127,7 +127,7 @@ fn acquire(id: &ClaimId, queue_ttl: Duration, blocks: bool) -> Command {
         offer_ttl: None,
         wait_timeout: None,
         queue: true,
-        has_callback: false,
+        callback: None,
         fingerprint: [0; 32],
     };
     Command::Acquire { id: id.clone(), request, blocks }

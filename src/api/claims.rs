@@ -350,7 +350,7 @@ fn rest_of_request(mut members: Members, permits: Permits) -> Result<ClaimReques
         offer_ttl,
         wait_timeout,
         queue: queue.unwrap_or(true),
-        has_callback: false,
+        callback: None,
         fingerprint,
     })
 }

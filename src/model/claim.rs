@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClaimEvent, ClaimId, Fence, Holder, Labels, Note, Permits, Priority, Revision, Sequence,
-    WallTime,
+    Callback, CallbackRecord, ClaimEvent, ClaimId, DELIVERIES_MAX, Fence, Holder, Labels, Note,
+    Permits, Priority, Revision, Sequence, WallTime,
 };
 
 /// A request for permits as the client gave it: what was left out is `None`.
@@ -30,9 +30,9 @@ pub struct ClaimRequest {
     pub wait_timeout: Option<Duration>,
     /// Whether it waits when its permits are not free. If not, it is refused and leaves no trace.
     pub queue: bool,
-    /// Whether the service calls somebody when the permits are there. Such a claim is always present and
-    /// is confirmed by a renew alone.
-    pub has_callback: bool,
+    /// Whom the service calls when the permits are there. A claim with a callback is always present and is
+    /// confirmed by a renew alone.
+    pub callback: Option<Arc<Callback>>,
     /// SHA-256 of the request as given: the same id with another fingerprint is another request.
     pub fingerprint: [u8; 32],
 }
@@ -56,7 +56,7 @@ pub struct Terms {
     pub offer_ttl: Duration,
     /// Longest wait in the queue.
     pub wait_timeout: Option<Duration>,
-    /// Whether a callback belongs to it.
+    /// Whether a callback belongs to it: the claim has it.
     pub has_callback: bool,
     /// SHA-256 of the request as given.
     pub fingerprint: [u8; 32],
@@ -175,6 +175,8 @@ pub struct Claim {
     pub revision: Revision,
     /// Where it stands.
     pub state: ClaimState,
+    /// Whom the service calls, and what came of it.
+    pub callback: Option<Box<CallbackRecord>>,
 }
 
 impl Claim {
@@ -187,7 +189,8 @@ impl Claim {
         at: WallTime,
         revision: Revision,
     ) -> Claim {
-        Claim { id, sequence, terms, queued_at: at, revision, state: ClaimState::Waiting }
+        let state = ClaimState::Waiting;
+        Claim { id, sequence, terms, queued_at: at, revision, state, callback: None }
     }
 
     /// The fences, while permits are or were set aside for it.
@@ -243,10 +246,35 @@ impl Claim {
                 let note = note.clone();
                 ClaimState::Ended { reason: *reason, ended_at: at, granted_at, fences, note }
             }
-            _ => return false,
+            _ => return self.apply_callback(event, revision),
         };
         self.state = state;
         self.revision = revision;
         true
+    }
+
+    /// The events about a claim's callback, which leave its state as it is.
+    fn apply_callback(&mut self, event: &ClaimEvent, revision: Revision) -> bool {
+        let fits = match (&self.state, event, &mut self.callback) {
+            (ClaimState::Waiting, ClaimEvent::CallbackSet { callback }, record @ None) => {
+                let callback = Arc::clone(callback);
+                *record = Some(Box::new(CallbackRecord { callback, deliveries: Vec::new() }));
+                true
+            }
+            (ClaimState::Offered { .. }, ClaimEvent::CallbackDue, Some(_)) => true,
+            (
+                ClaimState::Offered { .. } | ClaimState::Held { .. },
+                ClaimEvent::CallbackTried { delivery },
+                Some(record),
+            ) if record.deliveries.len() < DELIVERIES_MAX => {
+                record.deliveries.push(*delivery);
+                true
+            }
+            _ => false,
+        };
+        if fits {
+            self.revision = revision;
+        }
+        fits
     }
 }

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Claim, ClaimId, EndReason, Fence, Fences, Note, Origin, Revision, SemaphoreName,
-    SemaphoreSettings, Sequence, Terms, WallTime,
+    Callback, Claim, ClaimId, Delivery, EndReason, Fence, Fences, Note, Origin, Revision,
+    SemaphoreName, SemaphoreSettings, Sequence, Terms, WallTime,
 };
 
 /// All that one command did: committed as a whole, under one revision.
@@ -100,6 +100,36 @@ pub enum ClaimEvent {
         /// Which of its permits cool; only those of a held claim do.
         cooling: Box<[(SemaphoreName, Duration)]>,
     },
+    /// The service calls somebody when it is offered. Comes with the claim itself.
+    CallbackSet {
+        /// Whom.
+        callback: Arc<Callback>,
+    },
+    /// The callback has to be called: what is to be sent stands in the same change as the offer, so a crash
+    /// loses both or neither.
+    CallbackDue,
+    /// The callback was called, well or not.
+    CallbackTried {
+        /// What came of it.
+        delivery: Delivery,
+    },
+}
+
+impl ClaimEvent {
+    /// Whether it says something of the claim's callback alone, and leaves its state as it is.
+    #[must_use]
+    pub fn is_about_callback(&self) -> bool {
+        match self {
+            ClaimEvent::CallbackSet { .. }
+            | ClaimEvent::CallbackDue
+            | ClaimEvent::CallbackTried { .. } => true,
+            ClaimEvent::Offered { .. }
+            | ClaimEvent::Granted { .. }
+            | ClaimEvent::Confirmed { .. }
+            | ClaimEvent::Renewed { .. }
+            | ClaimEvent::Ended { .. } => false,
+        }
+    }
 }
 
 /// Permits of an ended claim that are not available yet.

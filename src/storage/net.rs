@@ -239,7 +239,11 @@ impl<R: Rows> Fold<'_, R> {
             ClaimEvent::Offered { fences } | ClaimEvent::Granted { fences, .. } => {
                 self.fences_taken(change, &terms.permits, fences)
             }
-            ClaimEvent::Confirmed { .. } | ClaimEvent::Renewed { .. } => Ok(()),
+            ClaimEvent::Confirmed { .. }
+            | ClaimEvent::Renewed { .. }
+            | ClaimEvent::CallbackSet { .. }
+            | ClaimEvent::CallbackDue
+            | ClaimEvent::CallbackTried { .. } => Ok(()),
             ClaimEvent::Ended { cooling, .. } => {
                 self.ended.extend(row.take());
                 if !was_held && !cooling.is_empty() {
@@ -373,7 +377,8 @@ mod tests {
         };
         assert!(has(|event| matches!(event, Event::SemaphoreRemoved { .. })));
         assert!(has(|event| matches!(event, Event::CoolingEnded { .. })));
-        for wanted in ["Offered", "Granted", "Confirmed", "Renewed"] {
+        for wanted in ["Offered", "Granted", "Confirmed", "Renewed", "CallbackSet", "CallbackTried"]
+        {
             let text = format!("{:?}", world.changes);
             assert!(text.contains(wanted), "{wanted}");
         }

@@ -7,9 +7,10 @@ use std::{
 
 use super::memory::Tables;
 use crate::model::{
-    Change, Claim, ClaimEvent, ClaimId, ClaimState, Cooling, EndReason, Event, Fence, Fences,
-    Labels, Origin, Permits, Priority, Revision, SemaphoreName, SemaphoreRecord, SemaphoreSettings,
-    Sequence, Terms, WallTime,
+    Callback, CallbackRecord, CallbackUrl, Change, Claim, ClaimEvent, ClaimId, ClaimState, Cooling,
+    Delivery, DeliveryFailure, DeliveryResult, EndReason, Event, Fence, Fences, Labels, Origin,
+    Permits, Priority, Revision, SemaphoreName, SemaphoreRecord, SemaphoreSettings, Sequence,
+    TargetName, Terms, Vars, WallTime,
 };
 
 pub(super) fn name(text: &str) -> SemaphoreName {
@@ -99,6 +100,30 @@ pub(super) fn live_rows() -> (SemaphoreRecord, Vec<Claim>, Cooling) {
     (semaphore, claims, cooling)
 }
 
+/// One callback of each kind.
+pub(super) fn callbacks() -> (Callback, Callback) {
+    let vars = Vars::new(vec![("project".into(), "42".into())]).unwrap();
+    let target = Callback::Target { name: TargetName::new("gitlab-fpga").unwrap(), vars };
+    (target, Callback::Url(CallbackUrl::new("https://hooks.example/ci/?a=b").unwrap()))
+}
+
+/// The claim with a callback that was tried twice.
+pub(super) fn with_callback(mut claim: Claim) -> Claim {
+    let delivery = |result| Delivery {
+        started_at: WallTime(3_000),
+        duration: Duration::from_millis(1_250),
+        result,
+    };
+    let tried = [
+        DeliveryResult::Failed(DeliveryFailure::Timeout),
+        DeliveryResult::Answered { status: 204 },
+    ];
+    let callback = callbacks().0.into();
+    let deliveries = tried.into_iter().map(delivery).collect();
+    claim.callback = Some(Box::new(CallbackRecord { callback, deliveries }));
+    claim
+}
+
 /// Makes changes out of random numbers, each fitting what went before. It keeps its own, simple idea of
 /// the tables, event by event and without [`super::net`]: the tests compare the two.
 #[derive(Default)]
@@ -143,7 +168,8 @@ impl World {
             2 => self.remove(pick, events),
             3..=6 => self.queue(pick, events),
             7..=9 => self.take(pick, events),
-            10..=11 => self.hold_on(pick, events),
+            10 => self.hold_on(pick, events),
+            11 => self.call(pick, events),
             12..=13 => self.end(pick, events),
             _ => self.cool(pick, events),
         }
@@ -194,6 +220,26 @@ impl World {
         let claim = Claim::new(id.clone(), sequence, terms.clone(), self.at(), revision);
         self.tables.claims.insert(sequence, claim);
         events.push(Event::ClaimQueued { id, sequence, terms });
+        if pick.is_multiple_of(3) {
+            let callback = std::sync::Arc::new(callbacks().0);
+            let claim = self.tables.claims[&sequence].clone();
+            self.apply(claim, ClaimEvent::CallbackSet { callback }, events);
+        }
+    }
+
+    /// A delivery of the callback, if it has one.
+    fn call(&mut self, pick: usize, events: &mut Vec<Event>) {
+        let calls = self.tables.claims.values().filter(|claim| {
+            claim.callback.is_some() && !matches!(claim.state, ClaimState::Waiting)
+        });
+        let calls: Vec<_> = calls.cloned().collect();
+        if !calls.is_empty() {
+            let result = DeliveryResult::Answered { status: 503 };
+            let (started_at, duration) = (self.at(), Duration::from_millis(5));
+            let delivery = Delivery { started_at, duration, result };
+            let claim = calls[pick % calls.len()].clone();
+            self.apply(claim, ClaimEvent::CallbackTried { delivery }, events);
+        }
     }
 
     fn pick(&self, pick: usize, fits: fn(&ClaimState) -> bool) -> Option<Claim> {

@@ -95,7 +95,7 @@ fn request() -> ClaimRequest {
         offer_ttl: None,
         wait_timeout: None,
         queue: true,
-        has_callback: false,
+        callback: None,
         fingerprint: [0; 32],
     }
 }

@@ -31,6 +31,7 @@ impl Core {
             return Err(Error::ClaimEnded { id, reason, ended_at });
         }
         let queues = request.queue;
+        let callback = request.callback.clone();
         let terms = self.terms(request)?;
         let place = Place::new(terms.priority, self.sequence.next());
         if !queues {
@@ -40,6 +41,10 @@ impl Core {
 
         let sequence = place.sequence;
         self.emit(tx, Event::ClaimQueued { id, sequence, terms: Arc::new(terms) });
+        if let Some(callback) = callback {
+            let event = ClaimEvent::CallbackSet { callback };
+            self.emit(tx, Event::Claim { sequence, event });
+        }
         Ok(self.attend(tx, sequence, blocks, true))
     }
 
@@ -226,7 +231,7 @@ impl Core {
         if ttl > ttl_max {
             return Err(Error::TtlTooLong { ttl, ttl_max });
         }
-        let callback = request.has_callback;
+        let callback = request.callback.is_some();
         let (offer_ttl, wait_timeout) = if callback {
             let wait = bounds::WAIT_TIMEOUT_CALLBACK_DEFAULT;
             (bounds::OFFER_TTL_CALLBACK_DEFAULT, Some(wait))

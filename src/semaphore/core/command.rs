@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::model::{
-    ClaimId, ClaimRequest, EndReason, Note, Origin, SemaphoreName, SemaphoreSettings, Sequence,
-    WallTime,
+    ClaimId, ClaimRequest, Delivery, EndReason, Note, Origin, SemaphoreName, SemaphoreSettings,
+    Sequence, WallTime,
 };
 
 /// A command. One that is refused changes nothing.
@@ -64,6 +64,13 @@ pub enum Command {
         name: SemaphoreName,
         /// Whether its claims may end as revoked.
         force: bool,
+    },
+    /// A claim's callback was called.
+    NoteDelivery {
+        /// Of which claim.
+        sequence: Sequence,
+        /// What came of it.
+        delivery: Delivery,
     },
     /// Time has passed: ends what is over.
     Timeout,

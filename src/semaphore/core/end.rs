@@ -4,7 +4,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{Core, Error, Outcome, TIMEOUT_TIMERS_MAX, Tx, timers::Timer};
 use crate::model::{
-    ClaimEvent, ClaimId, ClaimState, EndReason, Event, Note, SemaphoreName, Sequence,
+    ClaimEvent, ClaimId, ClaimState, DELIVERIES_MAX, Delivery, EndReason, Event, Note,
+    SemaphoreName, Sequence,
 };
 
 impl Core {
@@ -86,7 +87,8 @@ impl Core {
         let mut touched = BTreeSet::new();
         for timer in self.timers.due(tx.stamp.now, TIMEOUT_TIMERS_MAX) {
             let (sequence, reason) = match timer {
-                Timer::Queue(sequence) | Timer::Offer(sequence) => (sequence, EndReason::Abandoned),
+                Timer::Queue(sequence) => (sequence, EndReason::Abandoned),
+                Timer::Offer(sequence) => (sequence, self.unconfirmed(sequence)),
                 Timer::Wait(sequence) => (sequence, EndReason::WaitTimeout),
                 Timer::Lease(sequence) | Timer::Hold(sequence) => (sequence, EndReason::Expired),
                 Timer::Cooling(semaphore, sequence) => {
@@ -98,6 +100,33 @@ impl Core {
             touched.extend(self.end(tx, sequence, reason, None));
         }
         touched
+    }
+
+    /// Why an offer ends that nobody has confirmed: whoever should have was never told, or did not come.
+    fn unconfirmed(&self, sequence: Sequence) -> EndReason {
+        let record = self.claims.get(&sequence).and_then(|live| live.claim.callback.as_deref());
+        match record {
+            Some(record) if !record.is_delivered() => EndReason::CallbackFailed,
+            Some(_) | None => EndReason::Abandoned,
+        }
+    }
+
+    /// A callback was called. What comes too late for the record, or is too much for it, is left out.
+    pub(super) fn note_delivery(
+        &mut self,
+        tx: &mut Tx<'_>,
+        sequence: Sequence,
+        delivery: Delivery,
+    ) -> Outcome {
+        let Some(live) = self.claims.get(&sequence) else { return Outcome::EndedBefore };
+        let record = live.claim.callback.as_ref();
+        let is_open = !matches!(live.claim.state, ClaimState::Waiting)
+            && record.is_some_and(|record| record.deliveries.len() < DELIVERIES_MAX);
+        if is_open {
+            let event = ClaimEvent::CallbackTried { delivery };
+            self.emit(tx, Event::Claim { sequence, event });
+        }
+        Outcome::Done
     }
 
     /// Lets up to `permits_max` cooling permits of an ended claim be available again; returns how many.

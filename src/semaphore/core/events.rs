@@ -122,6 +122,9 @@ impl Core {
         if !live.claim.apply(event, stamp.at, stamp.revision) {
             return false;
         }
+        if event.is_about_callback() {
+            return true;
+        }
         self.leave_standing(stamp, sequence);
         match event {
             ClaimEvent::Ended { reason, cooling, .. } => {

@@ -295,6 +295,9 @@ impl Core {
             Command::RemoveSemaphore { name, force } => {
                 self.remove_semaphore(&mut tx, &name, force)
             }
+            Command::NoteDelivery { sequence, delivery } => {
+                Ok(self.note_delivery(&mut tx, sequence, delivery))
+            }
             Command::Timeout => Ok(self.handle_timeout(&mut tx)),
             Command::Resume => Ok(self.resume(&mut tx)),
         };

@@ -115,6 +115,7 @@ impl Core {
             .filter_map(|name| self.semaphores.get(name))
             .map(|semaphore| semaphore.fence.next())
             .collect();
+        let has_callback = live.claim.callback.is_some();
         let event = if there {
             let hold_until = self.hold_until(terms.permits.names(), tx.stamp.at);
             ClaimEvent::Granted { fences, hold_until }
@@ -122,6 +123,10 @@ impl Core {
             ClaimEvent::Offered { fences }
         };
         self.emit(tx, Event::Claim { sequence, event });
+        if has_callback {
+            let event = ClaimEvent::CallbackDue;
+            self.emit(tx, Event::Claim { sequence, event });
+        }
     }
 
     /// When a claim on these semaphores that is granted at `at` has to end at the latest.

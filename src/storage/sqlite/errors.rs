@@ -36,6 +36,8 @@ impl Named {
     pub(super) fn sql(&self, action: &'static str) -> impl Fn(rusqlite::Error) -> Error {
         move |error| match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => self.damaged(error),
+            // STRICT tables have the types that they say: another one is damage that SQLite has not seen.
+            None if matches!(error, rusqlite::Error::InvalidColumnType(..)) => self.damaged(error),
             _ => self.database(action, error),
         }
     }

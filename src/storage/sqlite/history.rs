@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use rusqlite::{Connection, Row, named_params, params};
 
-use super::errors::Named;
+use super::{callbacks, errors::Named};
 use crate::{
     model::{
         Claim, ClaimId, ClaimState, EndReason, EndedId, Fence, Holder, IdHash, Invalid, Labels,
@@ -30,6 +30,8 @@ pub(super) fn insert(connection: &Connection, named: &Named, claim: &Claim) -> R
     });
     let labels: BTreeMap<&str, &str> = terms.labels.iter().collect();
     let json = |text: serde_json::Result<String>| text.map_err(|e| named.database("write to", e));
+    let record = claim.callback.as_deref().map(callbacks::write).transpose();
+    let (callback, deliveries) = record.map_err(|error| named.database("write to", error))?.unzip();
     let row = named_params! {
         ":sequence": claim.sequence.0.cast_signed(),
         ":id": claim.id.as_str(),
@@ -50,12 +52,15 @@ pub(super) fn insert(connection: &Connection, named: &Named, claim: &Claim) -> R
         ":wait_timeout": terms.wait_timeout.map(milliseconds),
         ":has_callback": terms.has_callback,
         ":fingerprint": terms.fingerprint,
+        ":callback": callback,
+        ":deliveries": deliveries,
     };
     connection
         .prepare_cached(
             "INSERT INTO history VALUES (:sequence, :id, :holder, :permits, :fences, :labels,
                 :priority, :queued_at, :granted_at, :ended_at, :reason, :note, :revision, :ttl,
-                :queue_ttl, :offer_ttl, :wait_timeout, :has_callback, :fingerprint)",
+                :queue_ttl, :offer_ttl, :wait_timeout, :has_callback, :fingerprint,
+                :callback, :deliveries)",
         )
         .and_then(|mut statement| statement.execute(row))
         .map_err(named.sql("write to"))?;
@@ -164,6 +169,13 @@ fn claim(row: &Row<'_>, named: &Named) -> Result<Claim, Error> {
         fences,
         note: text("note")?.map(|text| columns.valid(Note::new(&text))).transpose()?,
     };
+    let callback = match (text("callback")?, text("deliveries")?) {
+        (Some(callback), Some(deliveries)) => {
+            let record = callbacks::read(&callback, &deliveries);
+            Some(record.map_err(|what| named.damaged(what))?.into())
+        }
+        _ => None,
+    };
     Ok(Claim {
         id: columns.valid(ClaimId::new(&columns.value::<String>("id")?))?,
         sequence: Sequence(columns.unsigned("sequence")?),
@@ -171,6 +183,7 @@ fn claim(row: &Row<'_>, named: &Named) -> Result<Claim, Error> {
         queued_at: WallTime(columns.value("queued_at")?),
         revision: Revision(columns.unsigned("revision")?),
         state,
+        callback,
     })
 }
 

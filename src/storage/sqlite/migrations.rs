@@ -27,7 +27,7 @@ pub(super) const LIVE_TABLES: [&str; 5] = ["meta", "journal", "semaphores", "cla
 
 /// The steps, oldest first. **Append only**: databases in the field have run the ones that were ever
 /// released, so a step that changes is a schema that nobody has.
-const MIGRATIONS: [&str; 1] = [VERSION_1];
+const MIGRATIONS: [&str; 2] = [VERSION_1, VERSION_2];
 
 /// Blobs are those of [`crate::storage::encoding`], times milliseconds since 1970, durations
 /// milliseconds. Revisions, sequence numbers and fences are `u64`s; half of their range is far beyond
@@ -90,6 +90,12 @@ pub(super) const VERSION_1: &str = "
     ) STRICT;
     CREATE INDEX history_id ON history (id);
     CREATE INDEX history_ended_at ON history (ended_at);
+";
+
+/// Claims with a callback, and what came of it: JSON, `NULL` for a claim without one.
+const VERSION_2: &str = "
+    ALTER TABLE history ADD COLUMN callback TEXT;
+    ALTER TABLE history ADD COLUMN deliveries TEXT;
 ";
 
 /// Runs the steps that the database has not seen.

@@ -7,6 +7,7 @@
 //!
 //! The only module that names SQLite.
 
+mod callbacks;
 mod connections;
 mod errors;
 mod history;

@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use semaphored::{
     model::{
-        ClaimId, ClaimRequest, EndReason, Origin, Permits, SemaphoreName, SemaphoreSettings,
-        SemaphoreState, Sequence, ServiceTime, Terms, bounds,
+        ClaimId, ClaimRequest, DELIVERIES_MAX, Delivery, DeliveryResult, EndReason, Origin,
+        Permits, SemaphoreName, SemaphoreSettings, SemaphoreState, Sequence, ServiceTime, Terms,
+        bounds,
     },
     semaphore::core::{CLAIM_REQUESTS_MAX, Error, Outcome, Presence},
 };
@@ -44,7 +45,8 @@ impl Model {
         };
         let (id, sequence, queued_at) = (id.clone(), self.sequence, now.wall);
         let terms = Arc::new(terms);
-        self.claims.push(Claim { id, sequence, terms, queued_at, revision, state });
+        let callback = request.callback.clone().map(|callback| (callback, Vec::new()));
+        self.claims.push(Claim { id, sequence, terms, queued_at, revision, state, callback });
         Ok(self.attend(sequence, blocks, true))
     }
 
@@ -155,7 +157,7 @@ impl Model {
             return Err(Error::TtlTooLong { ttl, ttl_max });
         }
         let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
-        let (offer_ttl, wait_timeout) = if request.has_callback {
+        let (offer_ttl, wait_timeout) = if request.callback.is_some() {
             (minutes(10), Some(minutes(24 * 60)))
         } else {
             (minutes(1), None)
@@ -169,10 +171,10 @@ impl Model {
             labels: request.labels.clone(),
             priority: request.priority,
             ttl,
-            queue_ttl: queue_ttl.filter(|_| !request.has_callback),
+            queue_ttl: queue_ttl.filter(|_| !request.callback.is_some()),
             offer_ttl: request.offer_ttl.unwrap_or(offer_ttl),
             wait_timeout: request.wait_timeout.or(wait_timeout),
-            has_callback: request.has_callback,
+            has_callback: request.callback.is_some(),
             fingerprint: request.fingerprint,
         })
     }
@@ -369,6 +371,25 @@ impl Model {
     }
 }
 
+impl Model {
+    pub(super) fn note_delivery(&mut self, sequence: u64, delivery: Delivery) -> Outcome {
+        let revision = self.revision + 1;
+        let Some(claim) = self.claims.iter_mut().find(|claim| claim.sequence == sequence) else {
+            return Outcome::EndedBefore;
+        };
+        let waits = matches!(claim.state, State::Waiting { .. });
+        if let Some((_, deliveries)) = &mut claim.callback
+            && !waits
+            && deliveries.len() < DELIVERIES_MAX
+        {
+            deliveries.push(delivery);
+            claim.revision = revision;
+            self.change();
+        }
+        Outcome::Done
+    }
+}
+
 impl Claim {
     /// The deadlines by service time, each with its rank among those of the same moment.
     pub(super) fn deadlines(&self) -> Vec<(ServiceTime, u8, EndReason)> {
@@ -382,7 +403,16 @@ impl Claim {
                 let wait = wait_until.map(|at| (at, 1, EndReason::WaitTimeout));
                 lapse.into_iter().chain(wait).collect()
             }
-            State::Offered { until, .. } => vec![(*until, 2, EndReason::Abandoned)],
+            State::Offered { until, .. } => {
+                let never_told = self.callback.as_ref().is_some_and(|(_, deliveries)| {
+                    !deliveries.iter().any(|delivery| {
+                        matches!(delivery.result, DeliveryResult::Answered { status: 200..300 })
+                    })
+                });
+                let reason =
+                    if never_told { EndReason::CallbackFailed } else { EndReason::Abandoned };
+                vec![(*until, 2, reason)]
+            }
             State::Held { until, .. } => vec![(*until, 3, EndReason::Expired)],
         }
     }

@@ -164,6 +164,9 @@ impl Model {
             queued_at: claim.queued_at,
             revision: Revision(claim.revision),
             state: claim.claim_state(),
+            callback: claim.callback.clone().map(|(callback, deliveries)| {
+                Box::new(model::CallbackRecord { callback, deliveries })
+            }),
         };
         let mut cooling: Vec<model::Cooling> = self
             .cooling

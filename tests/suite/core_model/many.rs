@@ -59,7 +59,7 @@ fn acquire_many(core: &mut Core, claims: usize) {
             offer_ttl: None,
             wait_timeout: None,
             queue: true,
-            has_callback: false,
+            callback: None,
             fingerprint: [0; 32],
         };
         apply(core, 0, Command::Acquire { id: id(number), request, blocks: true });

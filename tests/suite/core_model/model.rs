@@ -8,8 +8,8 @@ use std::{sync::Arc, time::Duration};
 
 use semaphored::{
     model::{
-        ClaimId, ClaimState, EndReason, Fence, Fences, Origin, Permits, SemaphoreName,
-        SemaphoreSettings, SemaphoreState, Sequence, ServiceTime, Terms, WallTime,
+        Callback, ClaimId, ClaimState, Delivery, EndReason, Fence, Fences, Origin, Permits,
+        SemaphoreName, SemaphoreSettings, SemaphoreState, Sequence, ServiceTime, Terms, WallTime,
     },
     semaphore::core::{Command, ENDED_REMEMBERED, Error, Limits, Now, Outcome, Presence},
 };
@@ -35,6 +35,8 @@ pub(super) struct Claim {
     pub(super) queued_at: WallTime,
     pub(super) revision: u64,
     pub(super) state: State,
+    /// Whom to call, and what came of it.
+    pub(super) callback: Option<(Arc<Callback>, Vec<Delivery>)>,
 }
 
 /// Where a claim stands, and when it ends if nothing is done.
@@ -139,6 +141,9 @@ impl Model {
                 self.set_semaphore(name, settings, *origin, *force)?
             }
             Command::RemoveSemaphore { name, force } => self.remove_semaphore(name, *force)?,
+            Command::NoteDelivery { sequence, delivery } => {
+                self.note_delivery(sequence.0, *delivery)
+            }
             Command::Timeout | Command::Resume => self.timeout(),
         };
         // Rule 3, whatever the command was.

@@ -5,9 +5,10 @@ use std::{collections::BTreeMap, time::Duration};
 use proptest::{prelude::*, test_runner::TestCaseError};
 use semaphored::{
     model::{
-        Base, Change, ClaimEvent, ClaimId, ClaimRequest, Declaration, EndedId, Event, Fence,
-        Fences, IdHash, Labels, Note, Origin, Permits, Priority, SemaphoreName, SemaphoreSettings,
-        SemaphoreState, Sequence, ServiceTime, WallTime,
+        Base, Callback, Change, ClaimEvent, ClaimId, ClaimRequest, Declaration, Delivery,
+        DeliveryFailure, DeliveryResult, EndedId, Event, Fence, Fences, IdHash, Labels, Note,
+        Origin, Permits, Priority, SemaphoreName, SemaphoreSettings, SemaphoreState, Sequence,
+        ServiceTime, TargetName, Vars, WallTime,
     },
     semaphore::core::{Command, Core, Limits, Now, SemaphoreView},
 };
@@ -278,9 +279,16 @@ impl Run {
                 Command::Revoke { id: self.target(target), note: Note::new("stuck").ok() }
             }
             Action::Unblock { target, closed } => {
-                let id = self.target(target);
-                let sequence = *self.made.iter().rev().find(|(_, made)| made.0 == id)?.0;
-                Command::Unblock { sequence, closed: *closed }
+                Command::Unblock { sequence: self.sequence(target)?, closed: *closed }
+            }
+            Action::Tried { target, status } => {
+                let result = match *status {
+                    0 => DeliveryResult::Failed(DeliveryFailure::Timeout),
+                    status => DeliveryResult::Answered { status },
+                };
+                let (started_at, duration) = (self.now.wall, Duration::from_millis(20));
+                let delivery = Delivery { started_at, duration, result };
+                Command::NoteDelivery { sequence: self.sequence(target)?, delivery }
             }
             Action::Set { semaphore, setting, force } => {
                 self.set_semaphore(name(*semaphore), setting, *force)
@@ -291,6 +299,11 @@ impl Run {
             Action::Timeout => Command::Timeout,
             Action::Fold | Action::Restart { .. } => return None,
         })
+    }
+
+    fn sequence(&self, target: &Target) -> Option<Sequence> {
+        let id = self.target(target);
+        self.made.iter().rev().find(|(_, made)| made.0 == id).map(|(sequence, _)| *sequence)
     }
 
     fn target(&self, target: &Target) -> ClaimId {
@@ -349,7 +362,10 @@ fn request(spec: &Spec) -> ClaimRequest {
         offer_ttl: seconds(spec.offer_ttl_s),
         wait_timeout: seconds(spec.wait_timeout_s),
         queue: spec.queue,
-        has_callback: spec.has_callback,
+        callback: spec.has_callback.then(|| {
+            let name = TargetName::new("ci").unwrap();
+            Callback::Target { name, vars: Vars::default() }.into()
+        }),
         fingerprint,
     }
 }

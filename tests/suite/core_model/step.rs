@@ -75,6 +75,11 @@ pub(super) enum Action {
         target: Target,
         closed: bool,
     },
+    /// A callback was called: the status, 0 for none.
+    Tried {
+        target: Target,
+        status: u16,
+    },
     Set {
         semaphore: usize,
         setting: Setting,
@@ -205,6 +210,8 @@ fn action() -> impl Strategy<Value = Action> {
         9 => target().prop_map(Action::Release),
         1 => target().prop_map(Action::Revoke),
         10 => (target(), prop::bool::weighted(0.6)).prop_map(|(target, closed)| Action::Unblock { target, closed }),
+        5 => (target(), select(&[0, 204, 410, 503][..]))
+            .prop_map(|(target, status)| Action::Tried { target, status }),
         8 => (0_usize..4, setting(), flag())
             .prop_map(|(semaphore, setting, force)| Action::Set { semaphore, setting, force }),
         1 => (0_usize..5, prop::bool::weighted(0.3))

@@ -172,21 +172,6 @@ fn an_offer_that_nobody_confirms_goes_on() {
 }
 
 #[test]
-fn a_callback_claim_is_offered_and_confirmed_by_renew_alone() {
-    check(
-        "0   set A 1               | set A
-         0   acquire a A callback  | queued a, offered a #1
-         1   acquire a A callback  |
-         2   renew a               | confirmed a
-         3   acquire a A callback  | prolonged
-         4   acquire b A callback  | queued b
-         5000 timeout              | expired a, offered b #2
-         5599 timeout              |
-         5600 timeout              | abandoned b",
-    );
-}
-
-#[test]
 fn several_semaphores_do_not_deadlock() {
     check(
         "0 set A 1        | set A

@@ -4,6 +4,7 @@
 //! service time (and wall time, unless the clocks are moved apart). After each line the invariants are
 //! checked, and that replaying all events so far gives the same durable state.
 
+mod callbacks;
 mod grants;
 mod leases;
 mod presence;
@@ -14,9 +15,9 @@ use std::time::Duration;
 
 use semaphored::{
     model::{
-        Base, Change, ClaimEvent, ClaimId, ClaimRequest, Event, Fence, Labels, Note, Origin,
-        Permits, Priority, SemaphoreName, SemaphoreSettings, SemaphoreState, Sequence, ServiceTime,
-        WallTime,
+        Base, Callback, Change, ClaimEvent, ClaimId, ClaimRequest, Delivery, DeliveryFailure,
+        DeliveryResult, Event, Fence, Labels, Note, Origin, Permits, Priority, SemaphoreName,
+        SemaphoreSettings, SemaphoreState, Sequence, ServiceTime, TargetName, Vars, WallTime,
     },
     semaphore::core::{Command, Core, Limits, Now, Outcome},
 };
@@ -156,6 +157,14 @@ impl Run {
                     ClaimEvent::Confirmed { .. } => format!("confirmed {id}"),
                     ClaimEvent::Renewed { ttl } => format!("renewed {id} {}", ttl.as_secs()),
                     ClaimEvent::Ended { reason, .. } => format!("{} {id}", reason.as_str()),
+                    ClaimEvent::CallbackSet { .. } => format!("callback {id}"),
+                    ClaimEvent::CallbackDue => format!("due {id}"),
+                    ClaimEvent::CallbackTried { delivery } => match delivery.result {
+                        DeliveryResult::Answered { status } => format!("tried {id} {status}"),
+                        DeliveryResult::Failed(failure) => {
+                            format!("tried {id} {}", failure.as_str())
+                        }
+                    },
                 }
             }
         }
@@ -163,6 +172,11 @@ impl Run {
 
     fn id_of(&self, sequence: Sequence) -> &ClaimId {
         &self.sequences[usize::try_from(sequence.0).unwrap() - 1]
+    }
+
+    fn sequence(&self, id: &str) -> Sequence {
+        let at = self.sequences.iter().rposition(|known| known.as_str() == id);
+        Sequence(at.expect("known claim") as u64 + 1)
     }
 
     fn command(&self, verb: &str, words: &[&str]) -> Command {
@@ -181,9 +195,16 @@ impl Run {
             "release" => Command::Release { id: id(words[0]) },
             "revoke" => Command::Revoke { id: id(words[0]), note: Note::new("stuck").ok() },
             "answered" | "closed" => {
-                let at = self.sequences.iter().rposition(|known| known.as_str() == words[0]);
-                let sequence = Sequence(at.expect("known claim") as u64 + 1);
-                Command::Unblock { sequence, closed: verb == "closed" }
+                Command::Unblock { sequence: self.sequence(words[0]), closed: verb == "closed" }
+            }
+            "tried" => {
+                let result = match words[1].parse() {
+                    Ok(status) => DeliveryResult::Answered { status },
+                    Err(_) => DeliveryResult::Failed(DeliveryFailure::from_text(words[1]).unwrap()),
+                };
+                let duration = Duration::from_millis(5);
+                let delivery = Delivery { started_at: self.now.wall, duration, result };
+                Command::NoteDelivery { sequence: self.sequence(words[0]), delivery }
             }
             "set" => {
                 let settings = SemaphoreSettings {
@@ -213,6 +234,10 @@ impl Run {
             other => panic!("unknown command {other}"),
         }
     }
+}
+
+fn callback() -> Callback {
+    Callback::Target { name: TargetName::new("ci").unwrap(), vars: Vars::default() }
 }
 
 /// `ID A=2 B=1 priority=5 …`: words with a capital letter are semaphores with a weight.
@@ -246,7 +271,7 @@ fn request(
         offer_ttl: seconds("offer_ttl"),
         wait_timeout: seconds("wait_timeout"),
         queue: !has("noqueue"),
-        has_callback: has("callback"),
+        callback: has("callback").then(|| callback().into()),
         fingerprint,
     }
 }

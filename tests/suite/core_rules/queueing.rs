@@ -152,9 +152,9 @@ fn a_callback_whose_permits_are_free_needs_no_room_in_the_queue() {
          0   set B 2      | set B
          0   block a A    | queued a, granted a #1
          0   block b A    | queued b
-         0   acquire c B callback | queued c, offered c #1
+         0   acquire c B callback | queued c, callback c, offered c #1, due c
          1   block d B=2  | ! waiting_sets_max = 1 is reached
-         1   acquire e B callback noqueue | queued e, offered e #2
+         1   acquire e B callback noqueue | queued e, callback e, offered e #2, due e
          1   acquire f B callback | ! waiting_sets_max = 1 is reached",
     );
 }
