@@ -29,5 +29,6 @@ pub mod web_server;
 
 pub mod application;
 
+pub mod callbacks;
 pub mod cli;
 pub mod client;

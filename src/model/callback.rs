@@ -4,7 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{CallbackUrl, Invalid, TargetName, WallTime};
+use sha2::{Digest, Sha256};
+
+use super::{CallbackUrl, Claim, Invalid, TargetName, WallTime};
 
 /// Most vars of a callback.
 pub const VARS_MAX: usize = 32;
@@ -108,6 +110,19 @@ impl CallbackRecord {
     #[must_use]
     pub fn is_delivered(&self) -> bool {
         self.deliveries.iter().any(Delivery::is_success)
+    }
+}
+
+impl Claim {
+    /// The id under which the claim's callback is called: the same over retries, restarts and retries by hand, so
+    /// that a receiver knows a repetition (Standard Webhooks, `webhook-id`). Made of what never changes about the
+    /// claim, because a claim is offered once at most.
+    #[must_use]
+    pub fn webhook_id(&self) -> String {
+        let Claim { id, sequence, queued_at, .. } = self;
+        let digest = Sha256::digest(format!("{id} {sequence} {}", queued_at.0).as_bytes());
+        let hex: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("msg_{hex}")
     }
 }
 

@@ -35,7 +35,7 @@ use parking_lot::Mutex;
 
 use super::{FatalHandler, Shared, gate::Gate, state::State};
 use crate::{
-    model::{Change, Revision, WallTime},
+    model::{Change, Revision, Sequence, WallTime},
     storage::{self, Storage},
 };
 
@@ -61,6 +61,8 @@ pub(super) struct Batch {
     pub(super) changes: Vec<Change>,
     /// Gates of the claims that the changes are about, not announced yet: that is for after the state's lock.
     pub(super) gates: Vec<Arc<Gate>>,
+    /// Claims whose callbacks are due as soon as the changes are safe.
+    pub(super) callbacks_due: Vec<Sequence>,
 }
 
 /// Which revision is safe, and what waits for a later one.
@@ -224,6 +226,7 @@ impl Writer {
             return false;
         }
         shared.commits.publish(revision);
+        batch.callbacks_due.iter().for_each(|sequence| shared.tell_callback_due(*sequence));
         self.appended_at = Instant::now();
         let was_empty = self.journal_changes == 0;
         self.journal_changes += batch.changes.len();

@@ -29,12 +29,13 @@ pub mod core;
 mod gate;
 mod gates;
 mod look;
+mod offers;
 mod peer;
 mod state;
 mod ticker;
 
 use std::{
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, OnceLock, atomic::AtomicBool},
     thread::JoinHandle,
     time::Duration,
 };
@@ -47,6 +48,7 @@ pub use self::{
     claims::{Attempt, Attempted, ClaimStatus, Refusal},
     clock::{Clock, Tick},
     look::{ClaimLook, ListFilter, Page, Seen, ServiceStatus},
+    offers::DueHandler,
     peer::Peer,
 };
 use self::{
@@ -120,6 +122,8 @@ struct Shared {
     options: Options,
     /// Announced at most every half second, when something has changed: watchers of semaphores.
     pulse: Gate,
+    /// Told of each callback that is due.
+    callback_due: OnceLock<DueHandler>,
     storage_low: AtomicBool,
     started_at: WallTime,
 }
@@ -149,6 +153,7 @@ impl Service {
             writer: Mutex::new(Writer::new(storage, options.history_kept, fatal, journal_changes)),
             options,
             pulse: Gate::default(),
+            callback_due: OnceLock::new(),
             storage_low: AtomicBool::new(false),
             started_at: now.wall,
         });

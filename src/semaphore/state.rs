@@ -12,7 +12,7 @@ use super::{
     core::{Command, Core, Error, Now, Outcome},
     gates::Gates,
 };
-use crate::model::{Change, Claim, ClaimId, Event, Revision, Sequence};
+use crate::model::{Change, Claim, ClaimEvent, ClaimId, Event, Revision, Sequence};
 
 /// Watchers of semaphores are told at most this often.
 pub(super) const PULSE_EVERY: Duration = Duration::from_millis(500);
@@ -95,8 +95,11 @@ impl State {
             return outcome;
         }
         for event in &events {
-            if let Event::Claim { sequence, .. } = event {
+            if let Event::Claim { sequence, event } = event {
                 self.batch.gates.extend(self.gates.gate(*sequence));
+                if matches!(event, ClaimEvent::CallbackDue) {
+                    self.batch.callbacks_due.push(*sequence);
+                }
             }
         }
         self.note_ended();
@@ -160,10 +163,12 @@ impl Shared {
         (now, outcome)
     }
 
-    /// Wakes the writer's thread if requests block on what has changed, or so much has that it cannot wait.
+    /// Wakes the writer's thread if requests block on what has changed, a callback is due, or so much has changed
+    /// that it cannot wait.
     pub(super) fn hand_over(&self, state: &mut State) {
-        let Batch { changes, gates, .. } = &state.batch;
-        if !gates.is_empty() || changes.len() >= UNWANTED_CHANGES_MAX {
+        let Batch { changes, gates, callbacks_due } = &state.batch;
+        let is_wanted = !gates.is_empty() || !callbacks_due.is_empty();
+        if is_wanted || changes.len() >= UNWANTED_CHANGES_MAX {
             self.wake_writer(state);
         }
     }

@@ -121,6 +121,13 @@ impl Core {
         })
     }
 
+    /// The claims with a callback that are offered, by sequence number. Walks over all live claims.
+    pub fn offers_with_callback(&self) -> impl Iterator<Item = &Claim> {
+        self.claims.values().map(|live| &live.claim).filter(|claim| {
+            claim.callback.is_some() && matches!(claim.state, ClaimState::Offered { .. })
+        })
+    }
+
     /// How and when a claim of this id ended, while it is remembered.
     #[must_use]
     pub fn ended(&self, id: &ClaimId) -> Option<(EndReason, WallTime)> {

@@ -1,0 +1,3 @@
+//! Callbacks.
+mod schedule;
+pub use schedule::LaneStatus;

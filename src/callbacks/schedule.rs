@@ -1,0 +1,303 @@
+//! Which delivery is to be tried when: pure, time is a parameter.
+//!
+//! Each target has a *lane*: a queue of its own, so many deliveries at the same time, and a breaker. What is slow or
+//! dead fills its own lane and delays no other.
+//!
+//! A delivery is tried at once, then about 5, 15, 30 and 60 s later, then once a minute, for as long as its offer
+//! stands; who asks finds out whether it does. After [`FAILURES_MAX`] failures in a row that are the
+//! receiver's own (no answer, or one that says so) the breaker *opens*: for [`OPEN_FOR`] a lane does not
+//! repeat anything, then tries one delivery, which closes or opens it again (Nygard, "Release It!", circuit
+//! breaker). The first try of each delivery always goes out, so that no claim ends without one. A receiver that
+//! says `Retry-After` gets nothing at all until then.
+//!
+//! Invariants: a delivery is in its lane's waiting sets exactly if it does not run; a lane runs at most
+//! [`LANE_RUNNING_MAX`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::model::{DELIVERIES_MAX, Sequence};
+
+/// Deliveries of one lane at the same time.
+pub(super) const LANE_RUNNING_MAX: usize = 4;
+/// Failures in a row that open a lane's breaker.
+const FAILURES_MAX: u32 = 5;
+/// How long an open lane repeats nothing.
+const OPEN_FOR: Duration = Duration::from_secs(30);
+/// Longest `Retry-After` that is honoured: that of an offer is not longer by default.
+const PAUSE_MAX: Duration = Duration::from_secs(600);
+/// Seconds between a try and the next one; the last goes on.
+const GAPS_S: [u64; 5] = [5, 10, 15, 30, 60];
+/// How much of a gap is left to chance, so that deliveries that failed together do not come back together.
+const JITTER_PART: f64 = 0.2;
+
+/// The name of a lane.
+pub(super) type LaneName = Arc<str>;
+
+/// What came of a try, as far as the next one goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tried {
+    /// It came through.
+    Delivered,
+    /// The receiver wants no more of it.
+    Gone,
+    /// It did not come through.
+    Failed {
+        /// Whether that is the receiver's state, and not about this one delivery.
+        is_ill: bool,
+        /// How long the receiver wants to be left alone.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// A lane as people look at it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LaneStatus {
+    /// Deliveries that wait or run.
+    pub queued: usize,
+    /// Whether its breaker is open.
+    pub is_open: bool,
+}
+
+/// All deliveries that are not over.
+#[derive(Debug, Default)]
+pub(super) struct Schedule {
+    lanes: BTreeMap<LaneName, Lane>,
+    deliveries: HashMap<Sequence, Planned>,
+}
+
+#[derive(Debug)]
+struct Planned {
+    lane: LaneName,
+    tries: usize,
+    /// When it is to be tried; `None` while it runs.
+    due: Option<Instant>,
+    /// It was asked for while it ran.
+    is_asked: bool,
+}
+
+/// In which order what waits comes: see the module's text.
+#[derive(Debug, Default)]
+struct Lane {
+    running: usize,
+    /// Asked for by people, and first tries.
+    first: BTreeSet<(Instant, Sequence)>,
+    /// Repetitions.
+    again: BTreeSet<(Instant, Sequence)>,
+    paused_until: Option<Instant>,
+    failures: u32,
+    /// Set while the breaker is not closed.
+    open_until: Option<Instant>,
+    /// The delivery that finds out whether an open lane can be closed.
+    probe: Option<Sequence>,
+}
+
+impl Schedule {
+    /// Plans a delivery that was tried so often before; one that is planned already stays as it is.
+    pub(super) fn add(&mut self, sequence: Sequence, lane: LaneName, tries: usize, now: Instant) {
+        if self.deliveries.contains_key(&sequence) || tries >= DELIVERIES_MAX {
+            return;
+        }
+        let lane_of = self.lanes.entry(Arc::clone(&lane)).or_default();
+        lane_of.waiting(tries).insert((now, sequence));
+        let planned = Planned { lane, tries, due: Some(now), is_asked: false };
+        self.deliveries.insert(sequence, planned);
+    }
+
+    /// Plans a delivery for now because somebody asks for it, whatever the breaker says.
+    pub(super) fn ask(&mut self, sequence: Sequence, lane: LaneName, tries: usize, now: Instant) {
+        if let Some(planned) = self.deliveries.get_mut(&sequence) {
+            let Some(due) = planned.due else {
+                planned.is_asked = true;
+                return;
+            };
+            if let Some(lane) = self.lanes.get_mut(&planned.lane) {
+                lane.remove(due, sequence);
+                lane.first.insert((now, sequence));
+            }
+            planned.due = Some(now);
+            return;
+        }
+        self.lanes.entry(Arc::clone(&lane)).or_default().first.insert((now, sequence));
+        let planned = Planned { lane, tries, due: Some(now), is_asked: false };
+        self.deliveries.insert(sequence, planned);
+    }
+
+    /// A delivery that is to be tried now; it runs from here on, until [`Schedule::done`] or
+    /// [`Schedule::forget`].
+    pub(super) fn next(&mut self, now: Instant) -> Option<Sequence> {
+        let sequence = self.lanes.values_mut().find_map(|lane| lane.next(now))?;
+        if let Some(planned) = self.deliveries.get_mut(&sequence) {
+            planned.due = None;
+        }
+        Some(sequence)
+    }
+
+    /// When [`Schedule::next`] may have something, as it looks now.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.lanes.values().filter_map(Lane::next_due).min()
+    }
+
+    /// When a delivery is to be tried next, if its lane lets it.
+    pub(super) fn due(&self, sequence: Sequence) -> Option<Instant> {
+        let planned = self.deliveries.get(&sequence)?;
+        let lane = self.lanes.get(&planned.lane)?;
+        let due = planned.due?;
+        let held_until = if lane.again.contains(&(due, sequence)) { lane.open_until } else { None };
+        Some(due.max(lane.paused_until.unwrap_or(due)).max(held_until.unwrap_or(due)))
+    }
+
+    /// A running delivery was tried. `chance` is from 0 to 1.
+    pub(super) fn done(&mut self, sequence: Sequence, tried: Tried, now: Instant, chance: f64) {
+        let Some(mut planned) = self.take_running(sequence) else { return };
+        let name = Arc::clone(&planned.lane);
+        let Some(lane) = self.lanes.get_mut(&name) else { return };
+        let was_probe = lane.probe.take_if(|probe| *probe == sequence).is_some();
+        planned.tries += 1;
+        match tried {
+            Tried::Delivered => lane.close(),
+            Tried::Gone => {}
+            Tried::Failed { is_ill, retry_after } => {
+                if is_ill {
+                    lane.fail(was_probe, now);
+                } else {
+                    lane.close();
+                }
+                if let Some(pause) = retry_after {
+                    lane.paused_until = Some(now + pause.min(PAUSE_MAX));
+                }
+            }
+        }
+        let is_over = !matches!(tried, Tried::Failed { .. });
+        if planned.is_asked {
+            planned.is_asked = false;
+            planned.due = Some(now);
+            lane.first.insert((now, sequence));
+        } else if is_over || planned.tries >= DELIVERIES_MAX {
+            self.tidy(&name);
+            return;
+        } else {
+            let due = now + gap(planned.tries, chance);
+            planned.due = Some(due);
+            lane.again.insert((due, sequence));
+        }
+        self.deliveries.insert(sequence, planned);
+    }
+
+    /// There is nothing to deliver any more: its offer does not stand.
+    pub(super) fn forget(&mut self, sequence: Sequence) {
+        if let Some(planned) = self.take_running(sequence) {
+            if let Some(lane) = self.lanes.get_mut(&planned.lane) {
+                lane.probe.take_if(|probe| *probe == sequence);
+            }
+            self.tidy(&planned.lane);
+        }
+    }
+
+    /// What a lane does.
+    pub(super) fn status(&self, lane: &str) -> LaneStatus {
+        self.lanes.get(lane).map_or_else(LaneStatus::default, |lane| LaneStatus {
+            queued: lane.running + lane.first.len() + lane.again.len(),
+            is_open: lane.open_until.is_some(),
+        })
+    }
+
+    fn take_running(&mut self, sequence: Sequence) -> Option<Planned> {
+        if self.deliveries.get(&sequence)?.due.is_some() {
+            return None;
+        }
+        let planned = self.deliveries.remove(&sequence)?;
+        if let Some(lane) = self.lanes.get_mut(&planned.lane) {
+            lane.running -= 1;
+        }
+        Some(planned)
+    }
+
+    /// Forgets a lane that has nothing to do and nothing to remember.
+    fn tidy(&mut self, name: &LaneName) {
+        let is_idle = |lane: &Lane| {
+            lane.running + lane.first.len() + lane.again.len() == 0
+                && lane.failures == 0
+                && lane.paused_until.is_none()
+        };
+        if self.lanes.get(name).is_some_and(is_idle) {
+            self.lanes.remove(name);
+        }
+    }
+}
+
+impl Lane {
+    fn waiting(&mut self, tries: usize) -> &mut BTreeSet<(Instant, Sequence)> {
+        if tries == 0 { &mut self.first } else { &mut self.again }
+    }
+
+    fn remove(&mut self, due: Instant, sequence: Sequence) {
+        if !self.first.remove(&(due, sequence)) {
+            self.again.remove(&(due, sequence));
+        }
+    }
+
+    fn next(&mut self, now: Instant) -> Option<Sequence> {
+        if self.running >= LANE_RUNNING_MAX || self.paused_until.is_some_and(|until| until > now) {
+            return None;
+        }
+        self.paused_until = None;
+        let is_due = |set: &BTreeSet<(Instant, Sequence)>| {
+            set.first().filter(|(due, _)| *due <= now).map(|(_, sequence)| *sequence)
+        };
+        let sequence = if let Some(sequence) = is_due(&self.first) {
+            self.first.pop_first();
+            sequence
+        } else {
+            let sequence = is_due(&self.again)?;
+            if let Some(until) = self.open_until {
+                if until > now || self.probe.is_some() {
+                    return None;
+                }
+                self.probe = Some(sequence);
+            }
+            self.again.pop_first();
+            sequence
+        };
+        self.running += 1;
+        Some(sequence)
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        if self.running >= LANE_RUNNING_MAX {
+            return None;
+        }
+        let first = self.first.first().map(|(due, _)| *due);
+        let again = self.again.first().filter(|_| self.probe.is_none()).map(|(due, _)| *due);
+        let again = again.map(|due| due.max(self.open_until.unwrap_or(due)));
+        let due = first.into_iter().chain(again).min()?;
+        Some(due.max(self.paused_until.unwrap_or(due)))
+    }
+
+    fn close(&mut self) {
+        self.failures = 0;
+        self.open_until = None;
+    }
+
+    fn fail(&mut self, was_probe: bool, now: Instant) {
+        self.failures = self.failures.saturating_add(1);
+        let is_closed = self.open_until.is_none();
+        if was_probe || (is_closed && self.failures >= FAILURES_MAX) {
+            self.open_until = Some(now + OPEN_FOR);
+        }
+    }
+}
+
+/// How long after its `tries`th try a delivery is tried again.
+fn gap(tries: usize, chance: f64) -> Duration {
+    let at = tries.saturating_sub(1).min(GAPS_S.len() - 1);
+    let spread = 1.0 + JITTER_PART * (chance.clamp(0.0, 1.0) - 0.5);
+    Duration::from_secs(GAPS_S[at]).mul_f64(spread)
+}
+
+#[cfg(test)]
+#[path = "schedule_tests.rs"]
+mod tests;

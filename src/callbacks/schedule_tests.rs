@@ -1,0 +1,181 @@
+//! Lanes, tries and breakers at times that the tests choose.
+
+use super::*;
+
+const ILL: Tried = Tried::Failed { is_ill: true, retry_after: None };
+const REFUSED: Tried = Tried::Failed { is_ill: false, retry_after: None };
+/// No jitter.
+const EVEN: f64 = 0.5;
+
+struct Run {
+    schedule: Schedule,
+    start: Instant,
+}
+
+impl Run {
+    fn new() -> Run {
+        Run { schedule: Schedule::default(), start: Instant::now() }
+    }
+
+    fn at(&self, seconds: u64) -> Instant {
+        self.start + Duration::from_secs(seconds)
+    }
+
+    fn add(&mut self, number: u64, lane: &str, seconds: u64) {
+        let now = self.at(seconds);
+        self.schedule.add(Sequence(number), lane.into(), 0, now);
+    }
+
+    /// All that starts now.
+    fn started(&mut self, seconds: u64) -> Vec<u64> {
+        let now = self.at(seconds);
+        std::iter::from_fn(|| self.schedule.next(now)).map(|sequence| sequence.0).collect()
+    }
+
+    fn done(&mut self, number: u64, tried: Tried, seconds: u64) {
+        let now = self.at(seconds);
+        self.schedule.done(Sequence(number), tried, now, EVEN);
+    }
+
+    fn due_s(&self) -> Option<u64> {
+        self.schedule.next_due().map(|due| due.saturating_duration_since(self.start).as_secs())
+    }
+}
+
+#[test]
+fn tries_come_at_0_5_15_30_and_60_seconds_and_then_once_a_minute() {
+    let mut run = Run::new();
+    run.add(1, "a", 0);
+    for seconds in [0, 5, 15, 30, 60, 120, 180] {
+        assert_eq!(run.due_s(), Some(seconds));
+        if seconds > 0 {
+            assert_eq!(run.started(seconds - 1), [0; 0]);
+        }
+        assert_eq!(run.started(seconds), [1]);
+        assert_eq!(run.due_s(), None, "it runs");
+        run.done(1, REFUSED, seconds);
+    }
+    run.started(240);
+    run.done(1, Tried::Delivered, 240);
+    assert_eq!((run.due_s(), run.schedule.lanes.len()), (None, 0));
+}
+
+#[test]
+fn chance_spreads_a_gap_by_a_fifth() {
+    assert_eq!(gap(1, 0.0), Duration::from_millis(4_500));
+    assert_eq!(gap(1, 1.0), Duration::from_millis(5_500));
+    assert_eq!(gap(9, 0.5), Duration::from_secs(60));
+}
+
+#[test]
+fn gone_is_the_end_until_somebody_asks() {
+    let mut run = Run::new();
+    run.add(1, "a", 0);
+    run.started(0);
+    run.done(1, Tried::Gone, 0);
+    assert_eq!(run.due_s(), None);
+    let now = run.at(3);
+    run.schedule.ask(Sequence(1), "a".into(), 1, now);
+    assert_eq!(run.started(3), [1]);
+}
+
+#[test]
+fn a_full_lane_delays_no_other() {
+    let mut run = Run::new();
+    for number in 0..10 {
+        run.add(number, "slow", 0);
+    }
+    run.add(50, "quick", 0);
+    let started = run.started(0);
+    assert_eq!(started.len(), LANE_RUNNING_MAX + 1);
+    assert!(started.contains(&50));
+    assert_eq!(run.schedule.status("slow"), LaneStatus { queued: 10, is_open: false });
+    run.done(0, Tried::Delivered, 1);
+    assert_eq!(run.started(1), [4]);
+}
+
+#[test]
+fn an_open_lane_repeats_nothing_then_one_and_lets_first_tries_through() {
+    let mut run = Run::new();
+    for number in 0..6 {
+        run.add(number, "dead", 0);
+    }
+    for number in run.started(0) {
+        run.done(number, ILL, 0);
+    }
+    for number in run.started(0) {
+        run.done(number, ILL, 0);
+    }
+    assert!(run.schedule.status("dead").is_open);
+    assert_eq!(run.started(29), [0; 0]);
+    run.add(9, "dead", 29);
+    assert_eq!(run.started(29), [9], "a first try goes out");
+    run.done(9, ILL, 29);
+    assert_eq!(run.due_s(), Some(30));
+    assert_eq!(run.started(30), [0], "one finds out");
+    run.done(0, ILL, 31);
+    assert_eq!(run.due_s(), Some(61));
+    assert_eq!(run.started(61), [1]);
+    run.done(1, Tried::Delivered, 61);
+    assert!(!run.schedule.status("dead").is_open);
+    assert_eq!(run.started(61).len(), LANE_RUNNING_MAX);
+}
+
+#[test]
+fn answers_about_one_delivery_open_nothing() {
+    let mut run = Run::new();
+    for number in 0..20 {
+        run.add(number, "a", 0);
+        for started in run.started(0) {
+            run.done(started, REFUSED, 0);
+        }
+    }
+    assert!(!run.schedule.status("a").is_open);
+}
+
+#[test]
+fn retry_after_is_honoured_for_the_whole_lane_and_has_a_bound() {
+    let mut run = Run::new();
+    run.add(1, "a", 0);
+    run.started(0);
+    let retry_after = Some(Duration::from_secs(40));
+    run.done(1, Tried::Failed { is_ill: true, retry_after }, 0);
+    run.add(2, "a", 1);
+    assert_eq!((run.started(39), run.due_s()), (vec![], Some(40)));
+    assert_eq!(run.started(40), [2, 1]);
+    let retry_after = Some(Duration::from_secs(100_000));
+    run.done(1, Tried::Failed { is_ill: true, retry_after }, 40);
+    assert_eq!(run.due_s(), Some(640));
+}
+
+#[test]
+fn what_is_asked_for_goes_out_at_once_and_once_more_if_it_runs() {
+    let mut run = Run::new();
+    run.add(1, "a", 0);
+    run.started(0);
+    let now = run.at(1);
+    run.schedule.ask(Sequence(1), "a".into(), 0, now);
+    assert_eq!(run.started(1), [0; 0]);
+    run.done(1, Tried::Delivered, 2);
+    assert_eq!(run.started(2), [1]);
+    run.done(1, REFUSED, 2);
+    let now = run.at(3);
+    run.schedule.ask(Sequence(1), "a".into(), 0, now);
+    assert_eq!(run.started(3), [1]);
+    run.done(1, Tried::Delivered, 3);
+    assert_eq!(run.due_s(), None);
+}
+
+#[test]
+fn what_is_over_leaves_no_trace_and_tries_have_a_bound() {
+    let mut run = Run::new();
+    run.add(1, "a", 0);
+    run.started(0);
+    run.schedule.forget(Sequence(1));
+    assert_eq!((run.schedule.lanes.len(), run.schedule.deliveries.len()), (0, 0));
+    let now = run.at(0);
+    run.schedule.add(Sequence(2), "a".into(), DELIVERIES_MAX - 1, now);
+    assert_eq!(run.started(0), [2]);
+    run.done(2, REFUSED, 0);
+    assert_eq!((run.schedule.lanes.len(), run.schedule.deliveries.len()), (0, 0));
+}

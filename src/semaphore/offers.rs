@@ -1,0 +1,68 @@
+//! Offers of claims with a callback: somebody has to be called, and what came of it is kept.
+//!
+//! That a callback is due is an event in the change that offers the claim. When that change is safe, whoever
+//! calls is told the claim's sequence number ([`Service::on_callback_due`]); after a start also of all offers
+//! that were recovered. From then on it is his to look whether the offer still stands ([`Service::offer`]), to
+//! call, and to note what came of it ([`Service::note_delivery`]), as often as need be: a crash between any of
+//! these leads to another call for the same claim, never to none.
+//!
+//! The handler runs on the thread that committed, so it must be short.
+
+use super::{ClaimStatus, Service, Shared, claims::status, core::Command};
+use crate::model::{ClaimState, Delivery, Revision, Sequence};
+
+/// Told which claim's callback is due.
+pub type DueHandler = Box<dyn Fn(Sequence) + Send + Sync>;
+
+impl Service {
+    /// Has `due` called for each offer of a claim with a callback, once it is safe, and for those that stand
+    /// already. To be called once; a second handler is ignored.
+    pub fn on_callback_due(&self, due: DueHandler) {
+        if self.shared.callback_due.set(due).is_err() {
+            log::error!("callbacks have a handler already");
+            return;
+        }
+        // An offer that is made from here on may be told twice, none is missed.
+        let standing: Vec<(Sequence, Revision)> = {
+            let state = self.shared.state.lock();
+            let offered = state.core.offers_with_callback();
+            offered.map(|claim| (claim.sequence, claim.revision)).collect()
+        };
+        for (sequence, revision) in standing {
+            let shared = std::sync::Arc::clone(&self.shared);
+            // If nobody commits at the moment, the ticker sees to it.
+            self.after_commit(revision, Box::new(move || shared.tell_callback_due(sequence)));
+        }
+    }
+
+    /// The claim, if it has a callback and is offered at present.
+    #[must_use]
+    pub fn offer(&self, sequence: Sequence) -> Option<ClaimStatus> {
+        let state = self.shared.state.lock();
+        let view = state.core.claim_by_sequence(sequence)?;
+        let is_offered = matches!(view.claim.state, ClaimState::Offered { .. });
+        let revision = state.core.revision();
+        let is_due = is_offered && view.claim.callback.is_some();
+        is_due.then(|| status(view, self.shared.clock.now(), revision))
+    }
+
+    /// Notes that a claim's callback was called. Safe within half a second.
+    pub fn note_delivery(&self, sequence: Sequence, delivery: Delivery) {
+        let mut state = self.shared.state.lock();
+        let command = Command::NoteDelivery { sequence, delivery };
+        let (_, outcome) = self.shared.apply(&mut state, command);
+        self.shared.hand_over(&mut state);
+        if let Err(error) = outcome {
+            log::error!("noting a delivery was refused: {error}");
+        }
+    }
+}
+
+impl Shared {
+    /// Tells whoever calls that a callback is due.
+    pub(super) fn tell_callback_due(&self, sequence: Sequence) {
+        if let Some(due) = self.callback_due.get() {
+            due(sequence);
+        }
+    }
+}
