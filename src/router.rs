@@ -11,8 +11,8 @@ use percent_encoding::percent_decode_str;
 
 use crate::api::Endpoint;
 
-/// Makes the endpoint from the part of the path that varies; ignored where none does.
-type Make = fn(String) -> Endpoint;
+/// Makes the endpoint from the parts of the path that vary; ignored where none does.
+type Make = fn([String; 2]) -> Endpoint;
 
 /// Every path with its methods. HEAD is not listed: it is served wherever GET is.
 const ROUTES: &[(&str, &[(&str, Make)])] = &[
@@ -26,24 +26,31 @@ const ROUTES: &[(&str, &[(&str, Make)])] = &[
     (
         "/api/v1/claims/{id}",
         &[
-            ("GET", Endpoint::ShowClaim),
-            ("PUT", Endpoint::PutClaim),
-            ("DELETE", Endpoint::DeleteClaim),
+            ("GET", |[part, _]| Endpoint::ShowClaim(part)),
+            ("PUT", |[part, _]| Endpoint::PutClaim(part)),
+            ("DELETE", |[part, _]| Endpoint::DeleteClaim(part)),
         ],
     ),
-    ("/api/v1/claims/{id}/renew", &[("POST", Endpoint::RenewClaim)]),
-    ("/api/v1/claims/{id}/revoke", &[("POST", Endpoint::RevokeClaim)]),
+    ("/api/v1/claims/{id}/renew", &[("POST", |[part, _]| Endpoint::RenewClaim(part))]),
+    ("/api/v1/claims/{id}/revoke", &[("POST", |[part, _]| Endpoint::RevokeClaim(part))]),
+    ("/api/v1/claims/{id}/deliveries", &[("GET", |[part, _]| Endpoint::ListDeliveries(part))]),
+    (
+        "/api/v1/claims/{id}/deliveries/{number}/retry",
+        &[("POST", |[id, number]| Endpoint::RetryDelivery(id, number))],
+    ),
+    ("/api/v1/callbacks", &[("GET", |_| Endpoint::ListTargets)]),
+    ("/api/v1/callbacks/{name}/test", &[("POST", |[part, _]| Endpoint::TestTarget(part))]),
     ("/api/v1/semaphores", &[("GET", |_| Endpoint::ListSemaphores)]),
     (
         "/api/v1/semaphores/{name}",
         &[
-            ("GET", Endpoint::ShowSemaphore),
-            ("PUT", Endpoint::PutSemaphore),
-            ("PATCH", Endpoint::PatchSemaphore),
-            ("DELETE", Endpoint::DeleteSemaphore),
+            ("GET", |[part, _]| Endpoint::ShowSemaphore(part)),
+            ("PUT", |[part, _]| Endpoint::PutSemaphore(part)),
+            ("PATCH", |[part, _]| Endpoint::PatchSemaphore(part)),
+            ("DELETE", |[part, _]| Endpoint::DeleteSemaphore(part)),
         ],
     ),
-    ("/api/v1/semaphores/{name}/claims", &[("POST", Endpoint::CreateClaimOf)]),
+    ("/api/v1/semaphores/{name}/claims", &[("POST", |[part, _]| Endpoint::CreateClaimOf(part))]),
 ];
 
 /// Why no endpoint was found.
@@ -92,8 +99,12 @@ impl Routes {
         let Some((_, make)) = found.value.iter().find(|(method, _)| *method == wanted) else {
             return Err(Error::MethodNotAllowed { allow: allow(found.value) });
         };
-        let varying = found.params.iter().next().map_or("", |(_, segment)| segment);
-        Ok(make(percent_decode_str(varying).decode_utf8_lossy().into_owned()))
+        let mut varying = found.params.iter().map(|(_, segment)| segment);
+        let mut next = || {
+            let segment = varying.next().unwrap_or_default();
+            percent_decode_str(segment).decode_utf8_lossy().into_owned()
+        };
+        Ok(make([next(), next()]))
     }
 
     /// Every method with its path template, `{id}` or `{name}` where a segment varies. Without HEAD.
@@ -142,6 +153,14 @@ mod tests {
             ("DELETE", "/api/v1/claims/a", Endpoint::DeleteClaim(text("a"))),
             ("POST", "/api/v1/claims/a/renew", Endpoint::RenewClaim(text("a"))),
             ("POST", "/api/v1/claims/renew/revoke", Endpoint::RevokeClaim(text("renew"))),
+            ("GET", "/api/v1/claims/a/deliveries", Endpoint::ListDeliveries(text("a"))),
+            (
+                "POST",
+                "/api/v1/claims/a/deliveries/2/retry",
+                Endpoint::RetryDelivery(text("a"), text("2")),
+            ),
+            ("GET", "/api/v1/callbacks", Endpoint::ListTargets),
+            ("POST", "/api/v1/callbacks/ci/test", Endpoint::TestTarget(text("ci"))),
             ("GET", "/api/v1/semaphores", Endpoint::ListSemaphores),
             ("GET", "/api/v1/semaphores/s", Endpoint::ShowSemaphore(text("s"))),
             ("PUT", "/api/v1/semaphores/s", Endpoint::PutSemaphore(text("s"))),

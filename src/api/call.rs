@@ -34,6 +34,14 @@ pub enum Endpoint {
     RenewClaim(String),
     /// `POST /api/v1/claims/{id}/revoke`.
     RevokeClaim(String),
+    /// `GET /api/v1/claims/{id}/deliveries`.
+    ListDeliveries(String),
+    /// `POST /api/v1/claims/{id}/deliveries/{number}/retry`: claim and number.
+    RetryDelivery(String, String),
+    /// `GET /api/v1/callbacks`.
+    ListTargets,
+    /// `POST /api/v1/callbacks/{name}/test`.
+    TestTarget(String),
     /// `GET /api/v1/semaphores`.
     ListSemaphores,
     /// `GET /api/v1/semaphores/{name}`.

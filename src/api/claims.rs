@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::{
     Answer, Api, Blocked, Call, Error, Handled, Outcome, Reply, Step,
     body::{Members, invalid_member, shorten},
+    callbacks::take_callback,
     query::{Query, Wait, write_cursor},
     wire::{ClaimBody, ClaimsBody},
 };
@@ -20,7 +21,7 @@ use crate::{
 };
 
 /// The members of a claim request. Of these only `permits` is required.
-const REQUEST_MEMBERS: [&str; 9] = [
+const REQUEST_MEMBERS: [&str; 10] = [
     "permits",
     "holder",
     "ttl",
@@ -30,6 +31,7 @@ const REQUEST_MEMBERS: [&str; 9] = [
     "priority",
     "labels",
     "queue",
+    "callback",
 ];
 /// What labels must be, and each of them.
 const LABELS_ALLOWED: &str = "an object of at most 16 labels: {\"branch\": \"main\"}";
@@ -86,6 +88,7 @@ impl Api {
         wait: Wait,
         location: bool,
     ) -> Handled {
+        self.check_callback(&id, &request)?;
         let shape = Shape { renews: false, location, wait, blocked: false };
         let peer = call.peer.clone();
         self.attempted(self.service.acquire(id, request, wait.wait, peer), shape)
@@ -248,7 +251,7 @@ impl Blocked for BlockedLook {
     }
 }
 
-fn claim_id(text: &str) -> Result<ClaimId, Error> {
+pub(super) fn claim_id(text: &str) -> Result<ClaimId, Error> {
     ClaimId::new(text)
         .map_err(|invalid| Error::InvalidPath { member: "id", allowed: invalid.allowed })
 }
@@ -339,6 +342,7 @@ fn rest_of_request(mut members: Members, permits: Permits) -> Result<ClaimReques
         let queue = value.as_bool().ok_or_else(|| Invalid { allowed: "true or false".into() })?;
         Ok((queue, value.clone()))
     })?;
+    let callback = take_callback(&mut members)?.map(Arc::new);
     let fingerprint = Sha256::digest(members.canonical().as_bytes()).into();
     Ok(ClaimRequest {
         permits,
@@ -350,7 +354,7 @@ fn rest_of_request(mut members: Members, permits: Permits) -> Result<ClaimReques
         offer_ttl,
         wait_timeout,
         queue: queue.unwrap_or(true),
-        callback: None,
+        callback,
         fingerprint,
     })
 }

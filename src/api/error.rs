@@ -174,6 +174,58 @@ pub enum Error {
         /// Its value.
         limit: usize,
     },
+    /// The configuration does not have the callback called.
+    #[error("{problem}")]
+    CallbackRefused {
+        /// What is wrong with it, and what to do.
+        problem: String,
+    },
+    /// There is no callback target of this name.
+    #[error(
+        "there is no callback target `{target}`{}; GET /api/v1/callbacks lists them",
+        did_you_mean(.suggestion.as_deref())
+    )]
+    UnknownTarget {
+        /// The name.
+        target: String,
+        /// One that is spelt nearly the same.
+        suggestion: Option<String>,
+    },
+    /// The claim has no callback, so there are no deliveries.
+    #[error("claim `{id}` has no callback: nothing is delivered for it")]
+    NoCallback {
+        /// The id.
+        id: String,
+    },
+    /// No delivery of this number was tried.
+    #[error("claim `{id}` has no delivery {number}: {deliveries} were tried")]
+    UnknownDelivery {
+        /// The claim's id.
+        id: String,
+        /// The number in the path.
+        number: String,
+        /// How many there are.
+        deliveries: usize,
+    },
+    /// It was tried as often as can be recorded.
+    #[error(
+        "the callback of claim `{id}` was tried {limit} times, which is the most; revoke the claim, or start its job \
+         by hand"
+    )]
+    TooManyDeliveries {
+        /// The claim's id.
+        id: String,
+        /// The bound.
+        limit: usize,
+    },
+    /// The claim is not offered, so there is nothing to deliver.
+    #[error("claim `{id}` is {state}: a callback is delivered while its claim is offered")]
+    NotOffered {
+        /// The claim's id.
+        id: String,
+        /// The state in which it is.
+        state: &'static str,
+    },
     /// The disk is nearly full.
     #[error(
         "the service is low on disk space and takes no new claims; releases and renewals go on; free \
@@ -215,6 +267,12 @@ impl Error {
             Error::SemaphoreInUse { .. } => "semaphore-in-use",
             Error::QueueFull { .. } => "queue-full",
             Error::ServiceFull { .. } => "service-full",
+            Error::CallbackRefused { .. } => "callback-refused",
+            Error::UnknownTarget { .. } => "unknown-target",
+            Error::NoCallback { .. } => "no-callback",
+            Error::UnknownDelivery { .. } => "unknown-delivery",
+            Error::TooManyDeliveries { .. } => "too-many-deliveries",
+            Error::NotOffered { .. } => "not-offered",
             Error::StorageLow => "storage-low",
             Error::Stopping => "stopping",
             Error::Internal => "internal",
@@ -238,7 +296,14 @@ impl Error {
             Error::UnknownSemaphore { semaphore, .. } | Error::Draining { semaphore } => {
                 json!({ "semaphore": semaphore })
             }
-            Error::UnknownClaim { id } | Error::ClaimDiffers { id } => json!({ "id": id }),
+            Error::UnknownClaim { id }
+            | Error::ClaimDiffers { id }
+            | Error::NoCallback { id }
+            | Error::UnknownDelivery { id, .. } => json!({ "id": id }),
+            Error::TooManyDeliveries { id, limit } => json!({ "id": id, "limit": limit }),
+            Error::NotOffered { id, state } => json!({ "id": id, "state": state }),
+            Error::CallbackRefused { .. } => json!({ "member": "callback" }),
+            Error::UnknownTarget { target, .. } => json!({ "target": target }),
             Error::ClaimEnded { id, reason, ended_at } => {
                 json!({ "id": id, "reason": reason.as_str(), "ended_at": ended_at.to_rfc3339() })
             }

@@ -24,6 +24,7 @@ impl Api {
         let body = json!({
             "claims": "/api/v1/claims",
             "semaphores": "/api/v1/semaphores",
+            "callbacks": "/api/v1/callbacks",
             "service": "/api/v1/service",
             "openapi": "/openapi.json",
         });

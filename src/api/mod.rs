@@ -10,6 +10,7 @@
 
 mod body;
 mod call;
+mod callbacks;
 mod claims;
 mod error;
 mod info;
@@ -25,7 +26,11 @@ use serde::Serialize;
 pub use self::call::{Answer, Blocked, Call, Calls, Endpoint, Outcome, Reply, Step};
 pub use self::error::Error;
 pub use crate::semaphore::Peer;
-use crate::{model::Revision, semaphore::Service};
+use crate::{
+    callbacks::Callbacks,
+    model::Revision,
+    semaphore::{ClaimStatus, Service},
+};
 
 /// How the API behaves where the client does not say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,14 +49,15 @@ impl Default for Options {
 #[derive(Clone)]
 pub struct Api {
     service: Arc<Service>,
+    callbacks: Arc<Callbacks>,
     options: Options,
 }
 
 impl Api {
-    /// The API of `service`.
+    /// The API of `service`, whose callbacks are called by `callbacks`.
     #[must_use]
-    pub fn new(service: Arc<Service>, options: Options) -> Api {
-        Api { service, options }
+    pub fn new(service: Arc<Service>, callbacks: Arc<Callbacks>, options: Options) -> Api {
+        Api { service, callbacks, options }
     }
 }
 
@@ -67,6 +73,12 @@ impl Calls for Api {
     fn commit(&self) -> bool {
         self.service.commit()
     }
+}
+
+/// A claim as replies show it, for whoever shows it elsewhere.
+#[must_use]
+pub fn claim_json(status: &ClaimStatus) -> serde_json::Value {
+    serde_json::to_value(wire::ClaimBody::live(status)).unwrap_or_default()
 }
 
 /// What a handler gives: an error of its own is a reply too.
@@ -88,6 +100,10 @@ impl Api {
             Endpoint::DeleteClaim(id) => self.delete_claim(call, id),
             Endpoint::RenewClaim(id) => self.renew_claim(call, id),
             Endpoint::RevokeClaim(id) => self.revoke_claim(call, id),
+            Endpoint::ListDeliveries(id) => self.list_deliveries(call, id),
+            Endpoint::RetryDelivery(id, number) => self.retry_delivery(call, id, number),
+            Endpoint::ListTargets => self.list_targets(call),
+            Endpoint::TestTarget(name) => self.test_target(call, name),
             Endpoint::ListSemaphores => self.list_semaphores(call),
             Endpoint::ShowSemaphore(name) => self.show_semaphore(call, name),
             Endpoint::PutSemaphore(name) => self.put_semaphore(call, name),

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Serialize, Serializer};
 
 use crate::{
-    model::{Claim, ClaimState, Holder, Note, Revision, SemaphoreName, WallTime},
+    model::{
+        Callback, Claim, ClaimState, Delivery, DeliveryResult, Holder, Note, Revision,
+        SemaphoreName, WallTime,
+    },
     semaphore::{ClaimStatus, core::Presence, core::SemaphoreView},
 };
 
@@ -55,7 +58,77 @@ pub(super) struct ClaimBody<'a> {
     wait_timeout_at: Option<Time>,
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    callback: Option<CallbackBody<'a>>,
     revision: u64,
+}
+
+/// Whom the service calls for a claim. Of a URL without its query: that may be a secret between its client and the
+/// receiver.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum CallbackBody<'a> {
+    Target {
+        target: &'a str,
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        vars: BTreeMap<&'a str, &'a str>,
+    },
+    Url {
+        url: &'a str,
+    },
+}
+
+impl<'a> CallbackBody<'a> {
+    pub(super) fn of(callback: &'a Callback) -> CallbackBody<'a> {
+        match callback {
+            Callback::Target { name, vars } => {
+                CallbackBody::Target { target: name.as_str(), vars: vars.iter().collect() }
+            }
+            Callback::Url(url) => {
+                let url = url.as_str();
+                CallbackBody::Url { url: url.split_once('?').map_or(url, |(path, _)| path) }
+            }
+        }
+    }
+}
+
+/// What was tried to call.
+#[derive(Debug, Serialize)]
+pub(super) struct DeliveriesBody<'a> {
+    pub(super) deliveries: Vec<DeliveryBody>,
+    pub(super) webhook_id: String,
+    pub(super) callback: CallbackBody<'a>,
+    pub(super) next_attempt_at: Option<Time>,
+    pub(super) claim_state: &'static str,
+    pub(super) revision: u64,
+}
+
+/// One try. Of the answer there is nothing but its status.
+#[derive(Debug, Serialize)]
+pub(super) struct DeliveryBody {
+    pub(super) number: usize,
+    pub(super) started_at: Time,
+    pub(super) duration_seconds: Seconds,
+    pub(super) status: Option<u16>,
+    pub(super) error: Option<&'static str>,
+    pub(super) result: &'static str,
+}
+
+impl DeliveryBody {
+    pub(super) fn new(number: usize, delivery: &Delivery) -> DeliveryBody {
+        let (status, error) = match delivery.result {
+            DeliveryResult::Answered { status } => (Some(status), None),
+            DeliveryResult::Failed(failure) => (None, Some(failure.as_str())),
+        };
+        DeliveryBody {
+            number,
+            started_at: Time(delivery.started_at),
+            duration_seconds: Seconds(delivery.duration),
+            status,
+            error,
+            result: if delivery.is_success() { "delivered" } else { "failed" },
+        }
+    }
 }
 
 /// A length of time in seconds: a whole number where it is one.
@@ -135,6 +208,7 @@ impl<'a> ClaimBody<'a> {
             offer_ttl_seconds: Seconds(terms.offer_ttl),
             wait_timeout_at: None,
             note: None,
+            callback: claim.callback.as_ref().map(|record| CallbackBody::of(&record.callback)),
             revision: revision.0,
         };
         body.set_state(claim);

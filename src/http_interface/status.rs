@@ -28,13 +28,20 @@ pub(super) fn of_api_error(error: &api::Error) -> u16 {
         | api::Error::DuplicateMember { .. }
         | api::Error::MissingMember { .. }
         | api::Error::InvalidMember { .. }
-        | api::Error::NeverSatisfiable { .. } => 422,
-        api::Error::UnknownSemaphore { .. } | api::Error::UnknownClaim { .. } => 404,
+        | api::Error::NeverSatisfiable { .. }
+        | api::Error::CallbackRefused { .. } => 422,
+        api::Error::UnknownSemaphore { .. }
+        | api::Error::UnknownClaim { .. }
+        | api::Error::UnknownTarget { .. }
+        | api::Error::UnknownDelivery { .. } => 404,
         api::Error::ClaimDiffers { .. }
         | api::Error::NoPermit { .. }
         | api::Error::Draining { .. }
         | api::Error::WouldEndClaims { .. }
-        | api::Error::SemaphoreInUse { .. } => 409,
+        | api::Error::SemaphoreInUse { .. }
+        | api::Error::NoCallback { .. }
+        | api::Error::TooManyDeliveries { .. }
+        | api::Error::NotOffered { .. } => 409,
         api::Error::ClaimEnded { .. } => 410,
         api::Error::QueueFull { .. } => 429,
         api::Error::ServiceFull { .. } | api::Error::StorageLow | api::Error::Stopping => 503,

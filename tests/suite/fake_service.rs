@@ -22,6 +22,8 @@ pub(crate) struct Call {
     /// Path and query.
     pub(crate) target: String,
     pub(crate) authorization: Option<String>,
+    /// All headers, their names in lower case.
+    pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: String,
     /// How many requests with the same method came before it.
     pub(crate) nth: usize,
@@ -30,6 +32,11 @@ pub(crate) struct Call {
 impl Call {
     pub(crate) fn is(&self, method: &str) -> bool {
         self.method == method
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(other, _)| other == name);
+        found.map(|(_, value)| value.as_str())
     }
 
     /// The claim id in the path.
@@ -191,7 +198,7 @@ fn read_call(stream: &TcpStream) -> Option<Call> {
     reader.read_line(&mut line).ok()?;
     let mut words = line.split_whitespace();
     let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
-    let (mut length, mut authorization) = (0, None);
+    let (mut length, mut authorization, mut headers) = (0, None, Vec::new());
     loop {
         let mut header = String::new();
         reader.read_line(&mut header).ok()?;
@@ -201,8 +208,10 @@ fn read_call(stream: &TcpStream) -> Option<Call> {
             "authorization" => authorization = Some(value.to_owned()),
             _ => {}
         }
+        headers.push((name.to_ascii_lowercase(), value.to_owned()));
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    Some(Call { method, target, authorization, body: String::from_utf8(body).ok()?, nth: 0 })
+    let body = String::from_utf8(body).ok()?;
+    Some(Call { method, target, authorization, headers, body, nth: 0 })
 }

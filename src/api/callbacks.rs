@@ -1,0 +1,227 @@
+//! The calls about callbacks: what a claim asks for, what came of it, targets and tests.
+
+use serde_json::{Value, json};
+
+use super::{
+    Api, Blocked, Call, Error, Handled, Outcome, Reply, Step,
+    body::{Members, invalid_member, shorten},
+    claims::{claim_id, text},
+    query::Query,
+    wire::{CallbackBody, DeliveriesBody, DeliveryBody, Time},
+};
+use crate::{
+    callbacks::{Refusal, Tested},
+    model::{
+        Callback, CallbackUrl, Claim, ClaimId, ClaimRequest, ClaimState, DELIVERIES_MAX, Invalid,
+        Revision, TargetName, Vars, nearest,
+    },
+    semaphore::{ClaimLook, Seen},
+};
+
+/// What a callback must be.
+const ALLOWED: &str = "an object with a `target` and perhaps its `vars`, or with a `url`: {\"target\": \"gitlab-fpga\"}";
+const VARS_ALLOWED: &str = "an object of names and texts: {\"project\": \"42\"}";
+
+/// Takes the member `callback` of a claim request.
+pub(super) fn take_callback(members: &mut Members) -> Result<Option<Callback>, Error> {
+    let Some(object) = members.take_object("callback", ALLOWED)? else { return Ok(None) };
+    let known = ["target", "vars", "url"];
+    if let Some(member) = object.keys().find(|member| !known.contains(&member.as_str())) {
+        return Err(Error::UnknownMember {
+            member: format!("callback.{}", shorten(member)),
+            allowed: known.map(|member| format!("callback.{member}")).join(", "),
+            suggestion: nearest(member, known).map(|member| format!("callback.{member}")),
+        });
+    }
+    let wrong = || {
+        let invalid = Invalid { allowed: ALLOWED.into() };
+        invalid_member("callback", &invalid, &Value::Object(object.clone()))
+    };
+    match (object.get("target"), object.get("url"), object.get("vars")) {
+        (Some(target), None, vars) => {
+            let name = part("callback.target", target, TargetName::new)?;
+            let vars = vars.map(|value| vars_of("callback.vars", value)).transpose()?;
+            Ok(Some(Callback::Target { name, vars: vars.unwrap_or_default() }))
+        }
+        (None, Some(url), None) => {
+            Ok(Some(Callback::Url(part("callback.url", url, CallbackUrl::new)?)))
+        }
+        _ => Err(wrong()),
+    }
+}
+
+fn part<T>(
+    member: &str,
+    value: &Value,
+    parse: impl FnOnce(&str) -> Result<T, Invalid>,
+) -> Result<T, Error> {
+    let parsed = text(value, parse).map_err(|invalid| invalid_member(member, &invalid, value))?;
+    Ok(parsed.0)
+}
+
+fn vars_of(member: &str, value: &Value) -> Result<Vars, Error> {
+    let wrong = |allowed: &str, value: &Value| {
+        invalid_member(member, &Invalid { allowed: allowed.into() }, value)
+    };
+    let object = value.as_object().ok_or_else(|| wrong(VARS_ALLOWED, value))?;
+    let texts = object.iter().map(|(name, value)| {
+        let text = value.as_str().ok_or_else(|| wrong(VARS_ALLOWED, value))?;
+        Ok((name.clone(), text.to_owned()))
+    });
+    let vars = Vars::new(texts.collect::<Result<_, Error>>()?);
+    vars.map_err(|invalid| wrong(&invalid.allowed, value))
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Error {
+        Error::CallbackRefused { problem: refusal.to_string() }
+    }
+}
+
+impl Api {
+    /// Whether the callback of a request may be called. A claim that exists already is not asked again: its
+    /// registering client may repeat its request whatever the configuration has become.
+    pub(super) fn check_callback(&self, id: &ClaimId, request: &ClaimRequest) -> Result<(), Error> {
+        let Some(callback) = &request.callback else { return Ok(()) };
+        match self.callbacks.check(callback) {
+            Err(refusal) if self.service.look(id).is_err() => Err(refusal.into()),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    pub(super) fn list_deliveries(&self, call: &Call, id: &str) -> Handled {
+        let id = claim_id(id)?;
+        Query::of(call, &[])?;
+        let Seen { what: look, revision } =
+            self.service.look(&id).map_err(|refusal| self.refused(refusal))?;
+        self.deliveries(Outcome::Ok, claim_of(&look), revision)
+    }
+
+    pub(super) fn retry_delivery(&self, call: &Call, id: &str, number: &str) -> Handled {
+        let id = claim_id(id)?;
+        Query::of(call, &[])?;
+        Members::parse(&call.body, true, &[])?;
+        let Seen { what: look, revision } =
+            self.service.look(&id).map_err(|refusal| self.refused(refusal))?;
+        let claim = claim_of(&look);
+        let Some(record) = &claim.callback else { return Err(no_callback(claim, revision)) };
+        let known = number.parse().is_ok_and(|n| (1..=record.deliveries.len()).contains(&n));
+        if !known {
+            let (id, number) = (claim.id.to_string(), shorten(number));
+            let deliveries = record.deliveries.len();
+            let result = Err(Error::UnknownDelivery { id, number, deliveries });
+            return Err(Reply { result, after: revision });
+        }
+        if !matches!(claim.state, ClaimState::Offered { .. }) {
+            let (id, state) = (claim.id.to_string(), state(claim));
+            let result = Err(Error::NotOffered { id, state });
+            return Err(Reply { result, after: revision });
+        }
+        if record.deliveries.len() >= DELIVERIES_MAX {
+            let id = claim.id.to_string();
+            let result = Err(Error::TooManyDeliveries { id, limit: DELIVERIES_MAX });
+            return Err(Reply { result, after: revision });
+        }
+        self.callbacks.ask(claim.sequence);
+        self.deliveries(Outcome::Accepted, claim, revision)
+    }
+
+    fn deliveries(&self, outcome: Outcome, claim: &Claim, revision: Revision) -> Handled {
+        let Some(record) = &claim.callback else { return Err(no_callback(claim, revision)) };
+        let now = self.service.now().wall;
+        let next = self.callbacks.next_try_in(claim.sequence);
+        let numbered = (1..).zip(&record.deliveries);
+        let body = DeliveriesBody {
+            deliveries: numbered.map(|(n, tried)| DeliveryBody::new(n, tried)).collect(),
+            webhook_id: claim.webhook_id(),
+            callback: CallbackBody::of(&record.callback),
+            next_attempt_at: next.map(|wait| Time(now.after(wait))),
+            claim_state: state(claim),
+            revision: revision.0,
+        };
+        Ok(Step::Done(Reply::json(outcome, &body, revision)))
+    }
+
+    pub(super) fn list_targets(&self, call: &Call) -> Handled {
+        Query::of(call, &[])?;
+        let targets: Vec<Value> = self
+            .callbacks
+            .targets()
+            .into_iter()
+            .map(|target| {
+                json!({
+                    "name": target.name,
+                    "preset": target.preset,
+                    "url": target.url,
+                    "state": if target.lane.is_open { "open" } else { "closed" },
+                    "queued": target.lane.queued,
+                })
+            })
+            .collect();
+        let body = json!({ "targets": targets });
+        Ok(Step::Done(Reply::json(Outcome::Ok, &body, Revision(0))))
+    }
+
+    pub(super) fn test_target(&self, call: &Call, name: &str) -> Handled {
+        Query::of(call, &[])?;
+        let mut members = Members::parse(&call.body, true, &["vars"])?;
+        let object = members.take_object("vars", VARS_ALLOWED)?;
+        let vars = object.map(|object| vars_of("vars", &Value::Object(object))).transpose()?;
+        let targets = self.callbacks.targets();
+        let Some(target) = targets.iter().find(|target| target.name == name) else {
+            let names = targets.iter().map(|target| target.name.as_str());
+            let suggestion = nearest(name, names).map(str::to_owned);
+            return Err(Error::UnknownTarget { target: shorten(name), suggestion }.into());
+        };
+        let name = TargetName::new(&target.name).map_err(|_| Error::Internal)?;
+        let callback = Callback::Target { name, vars: vars.unwrap_or_default() };
+        self.callbacks.check(&callback).map_err(Error::from)?;
+        Ok(Step::Blocked(Box::new(BlockedTest { api: self.clone(), callback })))
+    }
+}
+
+/// A test of a target: takes as long as the receiver does.
+struct BlockedTest {
+    api: Api,
+    callback: Callback,
+}
+
+impl Blocked for BlockedTest {
+    fn wait(self: Box<Self>) -> Reply {
+        let Tested { webhook_id, delivery } = self.api.callbacks.test(&self.callback);
+        let Callback::Target { name, .. } = &self.callback else {
+            return Reply::from(Error::Internal);
+        };
+        let tried = DeliveryBody::new(1, &delivery);
+        let body = json!({
+            "target": name.as_str(),
+            "delivered": delivery.is_success(),
+            "status": tried.status,
+            "error": tried.error,
+            "started_at": tried.started_at,
+            "duration_seconds": tried.duration_seconds,
+            "webhook_id": webhook_id,
+        });
+        Reply::json(Outcome::Ok, &body, Revision(0))
+    }
+}
+
+fn claim_of(look: &ClaimLook) -> &Claim {
+    match look {
+        ClaimLook::Live(status) => &status.claim,
+        ClaimLook::Ended(claim) => claim,
+    }
+}
+
+fn no_callback(claim: &Claim, after: Revision) -> Reply {
+    Reply { result: Err(Error::NoCallback { id: claim.id.to_string() }), after }
+}
+
+fn state(claim: &Claim) -> &'static str {
+    match claim.state {
+        ClaimState::Waiting => "waiting",
+        ClaimState::Offered { .. } => "offered",
+        ClaimState::Held { .. } => "held",
+        ClaimState::Ended { .. } => "ended",
+    }
+}

@@ -1,0 +1,168 @@
+//! What the rest of the service has of callbacks: whether one can be taken, its deliveries, tests of targets.
+//!
+//! The registry can be replaced at run time; deliveries that are planned go on with the new one. Its lock is held
+//! for as long as it takes to clone a pointer.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::RwLock;
+
+use super::{
+    event::Event,
+    outbox::{Courier, Outbox, Render},
+    refusal::Refusal,
+    registry::Registry,
+    schedule::{LaneName, LaneStatus},
+    transport::Sent,
+};
+use crate::{
+    model::{Callback, Delivery, Sequence, Vars},
+    semaphore::Service,
+};
+
+/// The kind of the event that a test sends.
+const TEST: &str = "callback.test";
+/// The lane of callbacks that the configuration does not know any more.
+const UNKNOWN_LANE: &str = "(not configured)";
+
+/// A target as it is shown to people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetStatus {
+    /// Its name.
+    pub name: String,
+    /// How it is called.
+    pub preset: &'static str,
+    /// Scheme, host and port of its URL.
+    pub url: String,
+    /// What its lane does.
+    pub lane: LaneStatus,
+}
+
+/// What came of a test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tested {
+    /// The test's `webhook-id`.
+    pub webhook_id: String,
+    /// What came of it.
+    pub delivery: Delivery,
+}
+
+/// Callbacks at work.
+pub struct Callbacks {
+    current: Arc<Current>,
+    service: Arc<Service>,
+    outbox: Outbox,
+}
+
+/// The registry as it is now.
+struct Current {
+    registry: RwLock<Arc<Registry>>,
+    service: Arc<Service>,
+}
+
+impl Current {
+    fn registry(&self) -> Arc<Registry> {
+        Arc::clone(&self.registry.read())
+    }
+}
+
+impl Courier for Current {
+    fn lane(&self, callback: &Callback) -> LaneName {
+        match self.registry().lane(callback) {
+            Some(lane) => lane.to_string().into(),
+            None => UNKNOWN_LANE.into(),
+        }
+    }
+
+    fn deliver(&self, callback: &Callback, event: &Event) -> Sent {
+        self.registry().deliver(callback, event, self.service.now().wall)
+    }
+}
+
+impl Callbacks {
+    /// Starts to have the callbacks of `service` called. `render` makes the claim that the event shows.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(
+        service: &Arc<Service>,
+        registry: Registry,
+        render: Render,
+    ) -> std::io::Result<Callbacks> {
+        let registry = RwLock::new(Arc::new(registry));
+        let current = Arc::new(Current { registry, service: Arc::clone(service) });
+        let courier: Arc<dyn Courier> = Arc::clone(&current) as _;
+        let outbox = Outbox::start(service, courier, render)?;
+        Ok(Callbacks { current, service: Arc::clone(service), outbox })
+    }
+
+    /// From now on another configuration counts.
+    pub fn replace(&self, registry: Registry) {
+        *self.current.registry.write() = Arc::new(registry);
+    }
+
+    /// Whether a claim's callback can be taken.
+    ///
+    /// # Errors
+    /// It cannot; the error says what to change.
+    pub fn check(&self, callback: &Callback) -> Result<(), Refusal> {
+        self.current.registry().check(callback)
+    }
+
+    /// The declared targets, by name.
+    #[must_use]
+    pub fn targets(&self) -> Vec<TargetStatus> {
+        let registry = self.current.registry();
+        let targets = registry.targets().map(|target| TargetStatus {
+            name: target.name.as_str().to_owned(),
+            preset: target.preset,
+            url: target.origin,
+            lane: self.outbox.lane_status(target.name.as_str()),
+        });
+        targets.collect()
+    }
+
+    /// Has the callback of an offered claim called once more, soon.
+    pub fn ask(&self, sequence: Sequence) {
+        self.outbox.ask(sequence);
+    }
+
+    /// How long until the callback of a claim is called next by itself, if it is.
+    #[must_use]
+    pub fn next_try_in(&self, sequence: Sequence) -> Option<Duration> {
+        self.outbox.next_try_in(sequence)
+    }
+
+    /// Calls a target for a claim that does not exist, once, and waits for what comes of it.
+    #[must_use]
+    pub fn test(&self, callback: &Callback) -> Tested {
+        let started_at = self.service.now().wall;
+        let id = format!("callback-test-{}", started_at.0);
+        let vars = match callback {
+            Callback::Target { vars, .. } => vars.clone(),
+            Callback::Url(_) => Vars::default(),
+        };
+        let event = Event {
+            webhook_id: format!("msg_test_{}", started_at.0),
+            kind: TEST,
+            occurred_at: started_at,
+            data: serde_json::json!({ "id": id, "state": "offered", "permits": {}, "fences": {} }),
+            claim_id: id,
+            holder: None,
+            fences_json: "{}".into(),
+            vars,
+        };
+        let start = Instant::now();
+        let sent = self.current.deliver(callback, &event);
+        let delivery = Delivery { started_at, duration: start.elapsed(), result: sent.result };
+        Tested { webhook_id: event.webhook_id, delivery }
+    }
+
+    /// Calls nobody any more.
+    pub fn stop(&self) {
+        self.outbox.stop();
+    }
+}

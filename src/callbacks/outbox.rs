@@ -1,0 +1,321 @@
+//! The outbox: has deliveries tried when they are due, by threads that do nothing else.
+//!
+//! What is due comes from [`Service::on_callback_due`], which tells of an offer once it is safe on disk, and after a
+//! start of all offers that stand: the outbox itself keeps nothing that a crash could lose. Each try looks whether
+//! the offer still stands, tries, notes what came of it, and only then counts as over. So a callback is called at
+//! least once; after a crash perhaps once more, under the same `webhook-id`.
+//!
+//! # Threads and locks
+//!
+//! One thread, the dispatcher, owns the order: it takes messages (due, asked for, done) and starts what the
+//! [`Schedule`] has. Delivery threads are started when all are busy, at most [`DELIVERY_THREADS_MAX`]; a lane has
+//! at most a few of them at a time. The schedule's lock is held for moments and together with no other.
+//! Nothing here fails: what goes wrong with a delivery is its result.
+
+use std::{
+    hash::{BuildHasher, Hasher, RandomState},
+    sync::Arc,
+    thread::{Builder, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use parking_lot::Mutex;
+
+use super::{
+    event::Event,
+    schedule::{LaneName, LaneStatus, Schedule, Tried},
+    transport::Sent,
+};
+use crate::{
+    model::{
+        Callback, CallbackRecord, ClaimState, Delivery, DeliveryFailure, DeliveryResult,
+        SemaphoreName, Sequence, WallTime,
+    },
+    semaphore::{ClaimStatus, Service},
+};
+
+/// Most deliveries at the same time, over all targets.
+const DELIVERY_THREADS_MAX: usize = 256;
+/// The kind of the event that an offer is.
+const OFFERED: &str = "claim.offered";
+/// The status of a receiver that wants no more: 410 Gone (Standard Webhooks).
+const GONE: u16 = 410;
+
+/// The claim as the API shows it.
+pub type Render = Box<dyn Fn(&ClaimStatus) -> serde_json::Value + Send + Sync>;
+
+/// How a callback is called: the registry, or a test's stand-in.
+pub(super) trait Courier: Send + Sync {
+    /// The lane of a callback.
+    fn lane(&self, callback: &Callback) -> LaneName;
+
+    /// Calls; takes as long as it takes, with a bound.
+    fn deliver(&self, callback: &Callback, event: &Event) -> Sent;
+}
+
+enum Message {
+    /// A claim's callback is due.
+    Due(Sequence),
+    /// Somebody wants it called now.
+    Asked(Sequence),
+    /// It was called.
+    Done(Sequence, Tried),
+    Stop,
+}
+
+struct Work {
+    sequence: Sequence,
+    record: CallbackRecord,
+    event: Event,
+}
+
+/// What the threads share.
+struct Shared {
+    service: Arc<Service>,
+    courier: Arc<dyn Courier>,
+    render: Render,
+    schedule: Mutex<Schedule>,
+}
+
+/// Running deliveries.
+pub(super) struct Outbox {
+    shared: Arc<Shared>,
+    inbox: Sender<Message>,
+    dispatcher: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Outbox {
+    /// Starts the dispatcher, and has the service tell it what is due.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub(super) fn start(
+        service: &Arc<Service>,
+        courier: Arc<dyn Courier>,
+        render: Render,
+    ) -> std::io::Result<Outbox> {
+        let (inbox, messages) = unbounded();
+        let shared = Arc::new(Shared {
+            service: Arc::clone(service),
+            courier,
+            render,
+            schedule: Mutex::default(),
+        });
+        let dispatcher = Dispatcher::new(Arc::clone(&shared), inbox.clone());
+        let thread = Builder::new()
+            .name("callback-outbox".into())
+            .spawn(move || dispatcher.run(&messages))?;
+        let due = inbox.clone();
+        service.on_callback_due(Box::new(move |sequence| {
+            // Without a dispatcher the service is stopping.
+            let _ = due.send(Message::Due(sequence));
+        }));
+        Ok(Outbox { shared, inbox, dispatcher: Mutex::new(Some(thread)) })
+    }
+
+    /// Has a claim's callback called once more, now.
+    pub(super) fn ask(&self, sequence: Sequence) {
+        let _ = self.inbox.send(Message::Asked(sequence));
+    }
+
+    /// When a claim's callback is to be called next.
+    pub(super) fn next_try_in(&self, sequence: Sequence) -> Option<Duration> {
+        let due = self.shared.schedule.lock().due(sequence)?;
+        Some(due.saturating_duration_since(Instant::now()))
+    }
+
+    /// What a lane does.
+    pub(super) fn lane_status(&self, lane: &str) -> LaneStatus {
+        self.shared.schedule.lock().status(lane)
+    }
+
+    /// Starts nothing any more. What is under way goes on until it is over or the process ends; what came of it
+    /// may then be lost, so it is called again after the next start.
+    pub(super) fn stop(&self) {
+        let _ = self.inbox.send(Message::Stop);
+        if let Some(thread) = self.dispatcher.lock().take()
+            && thread.join().is_err()
+        {
+            log::error!("the thread that has callbacks called had panicked");
+        }
+    }
+}
+
+struct Dispatcher {
+    shared: Arc<Shared>,
+    inbox: Sender<Message>,
+    work: Sender<Work>,
+    for_threads: Receiver<Work>,
+    threads: usize,
+    running: usize,
+}
+
+impl Dispatcher {
+    fn new(shared: Arc<Shared>, inbox: Sender<Message>) -> Dispatcher {
+        let (work, for_threads) = unbounded();
+        Dispatcher { shared, inbox, work, for_threads, threads: 0, running: 0 }
+    }
+
+    fn run(mut self, messages: &Receiver<Message>) {
+        loop {
+            self.start_what_is_due();
+            let next_due = self.shared.schedule.lock().next_due();
+            let is_full = self.running >= DELIVERY_THREADS_MAX;
+            let message = match next_due.filter(|_| !is_full) {
+                Some(due) => messages.recv_deadline(due),
+                None => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match message {
+                Ok(Message::Due(sequence)) => self.plan(sequence, false),
+                Ok(Message::Asked(sequence)) => self.plan(sequence, true),
+                Ok(Message::Done(sequence, tried)) => {
+                    self.running -= 1;
+                    self.shared.schedule.lock().done(sequence, tried, Instant::now(), chance());
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn plan(&self, sequence: Sequence, is_asked: bool) {
+        let Some(status) = self.shared.service.offer(sequence) else { return };
+        let Some(record) = status.claim.callback else { return };
+        let lane = self.shared.courier.lane(&record.callback);
+        let (tries, now) = (record.deliveries.len(), Instant::now());
+        let mut schedule = self.shared.schedule.lock();
+        if is_asked {
+            schedule.ask(sequence, lane, tries, now);
+        } else if !is_over(&record) {
+            schedule.add(sequence, lane, tries, now);
+        }
+    }
+
+    fn start_what_is_due(&mut self) {
+        while self.running < DELIVERY_THREADS_MAX {
+            let Some(sequence) = self.shared.schedule.lock().next(Instant::now()) else { return };
+            let Some(work) = self.shared.work(sequence) else {
+                self.shared.schedule.lock().forget(sequence);
+                continue;
+            };
+            if self.running == self.threads && !self.spawn() && self.threads == 0 {
+                self.shared.schedule.lock().done(
+                    sequence,
+                    Tried::Failed { is_ill: false, retry_after: None },
+                    Instant::now(),
+                    chance(),
+                );
+                continue;
+            }
+            self.running += 1;
+            let _ = self.work.send(work);
+        }
+    }
+
+    /// One more delivery thread; tells whether it could be had.
+    fn spawn(&mut self) -> bool {
+        let (shared, inbox) = (Arc::clone(&self.shared), self.inbox.clone());
+        let works = self.for_threads.clone();
+        let spawned = Builder::new().name("callback-delivery".into()).spawn(move || {
+            for work in works {
+                let tried = shared.deliver(&work);
+                let _ = inbox.send(Message::Done(work.sequence, tried));
+            }
+        });
+        match spawned {
+            Ok(_) => self.threads += 1,
+            Err(error) => log::error!("a thread for callbacks cannot be started: {error}"),
+        }
+        self.running < self.threads
+    }
+}
+
+impl Shared {
+    /// What is to be delivered, if the offer still stands.
+    fn work(&self, sequence: Sequence) -> Option<Work> {
+        let status = self.service.offer(sequence)?;
+        let record = status.claim.callback.as_deref()?.clone();
+        let event = event(&status, (self.render)(&status));
+        Some(Work { sequence, record, event })
+    }
+
+    fn deliver(&self, work: &Work) -> Tried {
+        let started_at = self.service.now().wall;
+        let start = Instant::now();
+        let sent = self.courier.deliver(&work.record.callback, &work.event);
+        let delivery = Delivery { started_at, duration: start.elapsed(), result: sent.result };
+        self.service.note_delivery(work.sequence, delivery);
+        log_delivery(work, &delivery, &self.courier.lane(&work.record.callback));
+        tried(&sent)
+    }
+}
+
+/// The event of an offer.
+fn event(status: &ClaimStatus, data: serde_json::Value) -> Event {
+    let claim = &status.claim;
+    let occurred_at = match claim.state {
+        ClaimState::Offered { offered_at, .. } => offered_at,
+        _ => claim.queued_at,
+    };
+    let vars = match claim.callback.as_ref().map(|record| &*record.callback) {
+        Some(Callback::Target { vars, .. }) => vars.clone(),
+        Some(Callback::Url(_)) | None => Default::default(),
+    };
+    let names = claim.terms.permits.names().map(SemaphoreName::as_str);
+    let fences = claim.fences().cloned().unwrap_or_default();
+    let fences: serde_json::Map<String, serde_json::Value> =
+        names.map(str::to_owned).zip(fences.iter().map(|fence| fence.0.into())).collect();
+    Event {
+        webhook_id: claim.webhook_id(),
+        kind: OFFERED,
+        occurred_at,
+        claim_id: claim.id.as_str().to_owned(),
+        holder: claim.terms.holder.as_ref().map(|holder| holder.as_str().to_owned()),
+        fences_json: serde_json::Value::Object(fences).to_string(),
+        data,
+        vars,
+    }
+}
+
+/// Whether nothing is sent by itself any more: it came through, or the receiver wants no more of it.
+fn is_over(record: &CallbackRecord) -> bool {
+    let is_gone = record.deliveries.last().is_some_and(|delivery| {
+        matches!(delivery.result, DeliveryResult::Answered { status: GONE })
+    });
+    record.is_delivered() || is_gone
+}
+
+fn tried(sent: &Sent) -> Tried {
+    let retry_after = sent.retry_after;
+    match sent.result {
+        DeliveryResult::Answered { status: 200..=299 } => Tried::Delivered,
+        DeliveryResult::Answered { status: GONE } => Tried::Gone,
+        DeliveryResult::Answered { status } => {
+            Tried::Failed { is_ill: status >= 500 || status == 429, retry_after }
+        }
+        DeliveryResult::Failed(failure) => {
+            Tried::Failed { is_ill: failure != DeliveryFailure::Configuration, retry_after }
+        }
+    }
+}
+
+fn log_delivery(work: &Work, delivery: &Delivery, lane: &str) {
+    let (id, number) = (&work.event.claim_id, work.record.deliveries.len() + 1);
+    let seconds = delivery.duration.as_secs_f64();
+    let what = match delivery.result {
+        DeliveryResult::Answered { status } => format!("status {status}"),
+        DeliveryResult::Failed(failure) => failure.as_str().to_owned(),
+    };
+    if delivery.is_success() {
+        log::info!("callback of claim {id} to {lane}: delivery {number} came through, {what} after {seconds:.3} s");
+    } else {
+        log::warn!("callback of claim {id} to {lane}: delivery {number} failed, {what} after {seconds:.3} s");
+    }
+}
+
+/// A random number from 0 to 1, from the keys that the standard library draws for its hash maps.
+fn chance() -> f64 {
+    let hash = RandomState::new().build_hasher().finish();
+    f64::from(u32::try_from(hash >> 32).unwrap_or_default()) / f64::from(u32::MAX)
+}

@@ -1,0 +1,183 @@
+//! The daemon is killed at every stage of a callback, many times: no offer is forgotten, no permit is lost.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Condvar, Mutex},
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use super::{claim, claim_of, daemon, wait_for_deliveries};
+use crate::{
+    daemon::{DEADLINE, Daemon, Port},
+    fake_service::{Call, FakeService, Reply},
+};
+
+const CAPACITY: u32 = 3;
+const ROUNDS: usize = 8;
+
+/// A receiver whose answers can be held back.
+#[derive(Default)]
+struct Gate {
+    closed: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Gate {
+    fn set(&self, closed: bool) {
+        *self.closed.lock().unwrap() = closed;
+        self.changed.notify_all();
+    }
+
+    fn pass(&self) {
+        let closed = self.closed.lock().unwrap();
+        let waited = self.changed.wait_timeout_while(closed, DEADLINE, |closed| *closed).unwrap();
+        assert!(!waited.1.timed_out(), "the gate stays closed");
+    }
+}
+
+struct Stage {
+    gate: Arc<Gate>,
+    receiver: FakeService,
+    daemon: Daemon,
+}
+
+impl Stage {
+    fn new() -> Stage {
+        let gate = Arc::new(Gate::default());
+        let at_receiver = Arc::clone(&gate);
+        let receiver = FakeService::start(move |_: &Call| {
+            at_receiver.pass();
+            Reply::no_content()
+        });
+        let daemon = daemon(CAPACITY, &receiver);
+        Stage { gate, receiver, daemon }
+    }
+
+    fn crash(&mut self) {
+        self.daemon.kill();
+        self.gate.set(false);
+        self.daemon.start_again(Port::Same);
+    }
+
+    fn offer(&self, id: &str) {
+        let answer = claim(&self.daemon, id, "10m");
+        assert_eq!((answer.status, &answer.json()["state"]), (202, &"offered".into()));
+    }
+
+    fn confirm_and_release(&self, id: &str) {
+        let renewed = self.daemon.call("POST", &format!("/api/v1/claims/{id}/renew"), "");
+        assert_eq!((renewed.status, &renewed.json()["state"]), (200, &"held".into()), "{id}");
+        self.check_permits();
+        assert_eq!(self.daemon.call("DELETE", &format!("/api/v1/claims/{id}"), "").status, 204);
+    }
+
+    /// No two live claims share a permit, and none is lost.
+    fn check_permits(&self) {
+        let semaphore = self.daemon.look("/api/v1/semaphores/lic");
+        let number = |member: &str| semaphore[member].as_u64().unwrap();
+        let taken = number("in_use") + number("offered");
+        assert_eq!(taken + number("available"), u64::from(CAPACITY), "{semaphore}");
+        let claims = self.daemon.look("/api/v1/claims");
+        let fences: Vec<&Value> = claims["claims"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|claim| &claim["fences"]["lic"])
+            .collect();
+        let distinct: BTreeSet<String> = fences.iter().map(ToString::to_string).collect();
+        assert_eq!((distinct.len(), fences.len() as u64), (fences.len(), taken), "{claims}");
+    }
+
+    /// Every claim was called, always under one id.
+    fn check_calls(&self, claims: usize) {
+        let mut ids: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for call in self.receiver.calls() {
+            let message = call.header("webhook-id").unwrap().to_owned();
+            ids.entry(claim_of(&call)).or_default().insert(message);
+        }
+        assert_eq!(ids.len(), claims);
+        let all: BTreeSet<&String> = ids.values().flatten().collect();
+        assert_eq!(all.len(), claims, "one id for each claim: {ids:?}");
+        let semaphore = self.daemon.look("/api/v1/semaphores/lic");
+        assert_eq!(semaphore["available"], CAPACITY, "{semaphore}");
+    }
+
+    fn wait_for_call(&self, id: &str) {
+        let message = format!("a call for {id}");
+        crate::daemon::poll(&message, || {
+            self.receiver.calls().iter().any(|call| claim_of(call) == id).then_some(())
+        });
+    }
+}
+
+#[test]
+fn killed_between_offer_and_delivery() {
+    let mut stage = Stage::new();
+    for round in 0..ROUNDS {
+        let ids = [format!("a{round}"), format!("b{round}")];
+        ids.iter().for_each(|id| stage.offer(id));
+        // The answer came, so the offer is safe; the call for it may or may not have been made.
+        stage.crash();
+        for id in &ids {
+            wait_for_deliveries(&stage.daemon, id, 1);
+            stage.confirm_and_release(id);
+        }
+    }
+    stage.check_calls(2 * ROUNDS);
+}
+
+#[test]
+fn killed_during_the_delivery() {
+    let mut stage = Stage::new();
+    for round in 0..ROUNDS {
+        let id = format!("c{round}");
+        stage.gate.set(true);
+        stage.offer(&id);
+        stage.wait_for_call(&id);
+        stage.crash();
+        let tried = wait_for_deliveries(&stage.daemon, &id, 1);
+        assert_eq!(tried["deliveries"][0]["result"], "delivered", "{tried}");
+        stage.confirm_and_release(&id);
+    }
+    stage.check_calls(ROUNDS);
+    assert!(stage.receiver.calls().len() >= 2 * ROUNDS, "each was called again");
+}
+
+#[test]
+fn killed_between_delivery_and_confirmation() {
+    let mut stage = Stage::new();
+    for round in 0..ROUNDS {
+        let id = format!("d{round}");
+        stage.offer(&id);
+        let tried = wait_for_deliveries(&stage.daemon, &id, 1);
+        assert_eq!(tried["deliveries"][0]["status"], 204, "{tried}");
+        // What was read is safe, so after the crash it is known and nothing is sent again.
+        stage.crash();
+        let again = super::deliveries(&stage.daemon, &id);
+        assert_eq!(again["deliveries"], tried["deliveries"]);
+        assert_eq!(again["next_attempt_at"], Value::Null);
+        stage.confirm_and_release(&id);
+    }
+    stage.check_calls(ROUNDS);
+    assert_eq!(stage.receiver.calls().len(), ROUNDS);
+}
+
+#[test]
+fn killed_at_moments_that_nobody_chose() {
+    let mut stage = Stage::new();
+    let mut claims = 0;
+    for round in 0..ROUNDS {
+        let ids: Vec<String> = (0..CAPACITY).map(|n| format!("e{round}-{n}")).collect();
+        ids.iter().for_each(|id| stage.offer(id));
+        claims += ids.len();
+        std::thread::sleep(Duration::from_micros(300 * round as u64));
+        stage.crash();
+        for id in &ids {
+            wait_for_deliveries(&stage.daemon, id, 1);
+            stage.confirm_and_release(id);
+        }
+    }
+    stage.check_calls(claims);
+}
