@@ -29,6 +29,5 @@ pub mod web_server;
 
 pub mod application;
 
-pub mod callbacks;
 pub mod cli;
 pub mod client;

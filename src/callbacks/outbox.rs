@@ -30,7 +30,7 @@ use super::{
 use crate::{
     model::{
         Callback, CallbackRecord, ClaimState, Delivery, DeliveryFailure, DeliveryResult,
-        SemaphoreName, Sequence, WallTime,
+        SemaphoreName, Sequence,
     },
     semaphore::{ClaimStatus, Service},
 };
@@ -308,9 +308,13 @@ fn log_delivery(work: &Work, delivery: &Delivery, lane: &str) {
         DeliveryResult::Failed(failure) => failure.as_str().to_owned(),
     };
     if delivery.is_success() {
-        log::info!("callback of claim {id} to {lane}: delivery {number} came through, {what} after {seconds:.3} s");
+        log::info!(
+            "callback of claim {id} to {lane}: delivery {number} came through, {what} after {seconds:.3} s"
+        );
     } else {
-        log::warn!("callback of claim {id} to {lane}: delivery {number} failed, {what} after {seconds:.3} s");
+        log::warn!(
+            "callback of claim {id} to {lane}: delivery {number} failed, {what} after {seconds:.3} s"
+        );
     }
 }
 

@@ -1,3 +1,0 @@
-//! Callbacks.
-mod schedule;
-pub use schedule::LaneStatus;
