@@ -2,4 +2,11 @@
 
 pub mod address;
 pub mod allowed;
+mod event;
+pub mod secret;
+pub mod signature;
+mod template;
 pub mod url;
+
+pub use self::event::{CLAIM_ID_VAR, Event, FENCES_VAR};
+pub use self::template::{Template, TemplateProblem};
