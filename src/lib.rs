@@ -5,7 +5,7 @@
 //! # Layers
 //!
 //! ```text
-//! bin → application → web_server → http_interface → router → api → semaphore → storage → model
+//! bin → application → web_server → http_interface → router → api → callbacks → semaphore → storage → model
 //! semaphore::core → model only            client → http client, model
 //! application, client → cli → model
 //! ```
@@ -19,6 +19,8 @@ pub mod model;
 pub mod storage;
 
 pub mod semaphore;
+
+pub mod callbacks;
 
 pub mod api;
 pub mod router;

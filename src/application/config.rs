@@ -13,9 +13,10 @@ use serde::{
     de::{Deserializer, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use super::args::Args;
-use crate::model::{
-    Note, SemaphoreName, SemaphoreSettings, SemaphoreState, bounds, parse_duration,
+use super::{args::Args, callbacks::Callbacks};
+use crate::{
+    callbacks::Settings,
+    model::{Note, SemaphoreName, SemaphoreSettings, SemaphoreState, bounds, parse_duration},
 };
 
 /// Read when the command line names no other file, if it exists.
@@ -49,6 +50,8 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     /// The declared semaphores, in the order of their names.
     pub(crate) semaphores: BTreeMap<SemaphoreName, SemaphoreSettings>,
+    /// Whom the service may call; checked by [`super::callbacks::registry`].
+    pub(crate) callbacks: Settings,
 }
 
 /// When a change counts as safe.
@@ -98,6 +101,8 @@ struct File {
     limits: Limits,
     #[serde(default)]
     semaphores: BTreeMap<Name, Declared>,
+    #[serde(default)]
+    callbacks: Callbacks,
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -231,7 +236,9 @@ impl Config {
             Some(path) => Some(path.as_path()),
             None => default.exists().then_some(default),
         };
-        let Some(path) = path else { return Config::of(File::default(), args) };
+        let Some(path) = path else {
+            return Config::of(File::default(), Settings::default(), args);
+        };
         let shown = path.display().to_string();
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
@@ -251,14 +258,16 @@ impl Config {
         differences.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }
 
-    fn parse(text: &str, path: &str, args: &Args) -> Result<Config, Error> {
+    pub(super) fn parse(text: &str, path: &str, args: &Args) -> Result<Config, Error> {
         let wrong = |what: String| Error::Wrong { path: path.to_owned(), what };
-        let file: File = toml::from_str(text).map_err(|error| wrong(in_one_line(text, &error)))?;
+        let mut file: File =
+            toml::from_str(text).map_err(|error| wrong(in_one_line(text, &error)))?;
         check_limits(&file.limits).map_err(wrong)?;
-        Config::of(file, args)
+        let callbacks = std::mem::take(&mut file.callbacks).settings(text, path).map_err(wrong)?;
+        Config::of(file, callbacks, args)
     }
 
-    fn of(file: File, args: &Args) -> Result<Config, Error> {
+    fn of(file: File, callbacks: Settings, args: &Args) -> Result<Config, Error> {
         let listen = args.listen.or(file.listen).unwrap_or(LISTEN_DEFAULT);
         if !listen.ip().is_loopback() && !file.expose {
             return Err(Error::Exposed { listen });
@@ -272,6 +281,7 @@ impl Config {
             durability: file.durability,
             limits: file.limits,
             semaphores,
+            callbacks,
         })
     }
 }
@@ -279,10 +289,15 @@ impl Config {
 /// Where the error is and what: one line, for it may go to a log.
 fn in_one_line(text: &str, error: &toml::de::Error) -> String {
     let what = error.message().replace('\n', ", ");
-    match error.span().and_then(|span| text.get(..span.start)) {
-        Some(before) => format!("line {}: {what}", before.matches('\n').count() + 1),
+    match error.span().and_then(|span| line_of(text, span.start)) {
+        Some(line) => format!("line {line}: {what}"),
         None => what,
     }
+}
+
+/// The line of a byte, counted from 1.
+pub(super) fn line_of(text: &str, at: usize) -> Option<usize> {
+    text.get(..at).map(|before| before.matches('\n').count() + 1)
 }
 
 fn check_limits(limits: &Limits) -> Result<(), String> {

@@ -12,6 +12,7 @@
 //! [`exit::IO`] from the thread that saw it: whatever is not on disk by then was not answered.
 
 mod args;
+mod callbacks;
 mod clock;
 mod config;
 mod daemon;
@@ -75,10 +76,16 @@ fn dispatch(arguments: &[OsString]) -> Result<(), Failure> {
     }
     let config = Config::load(&args);
     let config = config.map_err(|error| Failure::new(exit::CONFIGURATION, &error))?;
+    let checked = callbacks::registry(&config);
+    let (_, warnings) = checked.map_err(|error| Failure::new(exit::CONFIGURATION, &error))?;
     if args.check_config {
+        for warning in warnings {
+            // As in `main`: there is nobody else to tell.
+            let _ = writeln!(std::io::stderr(), "semaphored: warning: {warning}");
+        }
         return say("the configuration is right\n");
     }
-    run(&args, config)
+    run(&args, config, &warnings)
 }
 
 fn say(text: &str) -> Result<(), Failure> {
@@ -86,8 +93,11 @@ fn say(text: &str) -> Result<(), Failure> {
     written.map_err(|error| Failure::new(exit::IO, &format!("cannot write the output: {error}")))
 }
 
-fn run(args: &Args, config: Config) -> Result<(), Failure> {
+fn run(args: &Args, config: Config, warnings: &[String]) -> Result<(), Failure> {
     logging::start("info");
+    for warning in warnings {
+        log::warn!("{warning}");
+    }
     panics::abort_on_panic();
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| Failure::new(exit::INTERNAL, &format!("cannot take signals: {error}")))?;
@@ -141,8 +151,12 @@ fn serve_until_stopped(mut signals: Signals, args: &Args, mut config: Config, se
 
 /// Reads the configuration again and applies its semaphores. A wrong one is refused whole.
 fn reload(args: &Args, config: &mut Config, service: &Service) {
-    match Config::load(args) {
-        Ok(new) => {
+    let new = Config::load(args).and_then(|new| Ok((callbacks::registry(&new)?.1, new)));
+    match new {
+        Ok((warnings, new)) => {
+            for warning in warnings {
+                log::warn!("{warning}");
+            }
             for key in config.needs_restart(&new) {
                 log::warn!(
                     "`{key}` has changed in the configuration and counts from the next start on"
@@ -151,6 +165,7 @@ fn reload(args: &Args, config: &mut Config, service: &Service) {
             declarations::apply(service, &new.semaphores);
             // What counts from the next start on is told again at the next reload.
             config.semaphores = new.semaphores;
+            config.callbacks = new.callbacks;
             log::info!("the configuration was read again");
         }
         Err(error) => {

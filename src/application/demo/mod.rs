@@ -37,6 +37,7 @@ use super::{
     logging, panics, say,
 };
 use crate::{
+    callbacks::Settings,
     cli::exit,
     model::{Invalid, SemaphoreName, SemaphoreSettings},
     semaphore::{ListFilter, Service},
@@ -111,6 +112,7 @@ fn config(directory: &Path, riviera: &SemaphoreName) -> Result<Config, Failure> 
             (riviera.clone(), settings(RIVIERA.1)),
             (name(COVERAGE.0)?, settings(COVERAGE.1)),
         ]),
+        callbacks: Settings::default(),
     })
 }
 

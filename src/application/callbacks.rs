@@ -1,0 +1,323 @@
+//! `[callbacks]` of the configuration file: targets, and what clients' own URLs may be.
+//!
+//! Here the file's form is checked: keys, types, one place for each secret. What the values mean is checked by
+//! [`Registry::new`], with the line of the table that they are in. `--check-config` does both, and reads the
+//! secrets.
+
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, de::Deserializer};
+use toml::Spanned;
+
+use super::config::{Config, Error, Seconds, line_of};
+use crate::{
+    callbacks::{
+        AllowSettings, Registry, SecretSettings, Settings, TIMEOUT_DEFAULT, TargetSettings,
+        secret::{Secret, SecretSource},
+    },
+    model::TargetName,
+};
+
+/// Set by systemd for a unit with `LoadCredential=`.
+const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
+
+/// `[callbacks]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Callbacks {
+    timeout: Option<Seconds>,
+    #[serde(default)]
+    targets: BTreeMap<Name, Spanned<TargetTable>>,
+    #[serde(default)]
+    allow: Vec<Spanned<AllowTable>>,
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Name(TargetName);
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Name, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        TargetName::new(&text).map(Name).map_err(|invalid| {
+            serde::de::Error::custom(format!(
+                "a callback target's name must be {}, not {text:?}",
+                invalid.allowed
+            ))
+        })
+    }
+}
+
+/// A text that no error shows.
+#[derive(Debug)]
+struct SecretText(Secret);
+
+impl<'de> Deserialize<'de> for SecretText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<SecretText, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Secret::new(&text).map(SecretText).map_err(serde::de::Error::custom)
+    }
+}
+
+/// `[callbacks.targets.NAME]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TargetTable {
+    preset: String,
+    url: String,
+    secret: Option<SecretText>,
+    secret_file: Option<PathBuf>,
+    secret_credential: Option<String>,
+    previous_secret: Option<SecretText>,
+    previous_secret_file: Option<PathBuf>,
+    previous_secret_credential: Option<String>,
+    user: Option<String>,
+    method: Option<String>,
+    #[serde(default)]
+    headers: BTreeMap<String, SecretText>,
+    template: Option<String>,
+    #[serde(default)]
+    vars: BTreeMap<String, String>,
+    #[serde(default)]
+    allow_cidrs: Vec<String>,
+}
+
+/// `[[callbacks.allow]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AllowTable {
+    url: Option<String>,
+    host: Option<String>,
+    secret: Option<SecretText>,
+    secret_file: Option<PathBuf>,
+    secret_credential: Option<String>,
+    previous_secret: Option<SecretText>,
+    previous_secret_file: Option<PathBuf>,
+    previous_secret_credential: Option<String>,
+    #[serde(default)]
+    allow_cidrs: Vec<String>,
+}
+
+impl Callbacks {
+    /// What the file says, with the lines of its tables. The error has its line too.
+    pub(super) fn settings(self, text: &str, path: &str) -> Result<Settings, String> {
+        let mut targets = BTreeMap::new();
+        for (Name(name), table) in self.targets {
+            let line = line(text, &table.span());
+            let wrong = |what| format!("line {line}: callback target {name}: {what}");
+            let target = table.into_inner().settings(line).map_err(wrong)?;
+            targets.insert(name, target);
+        }
+        let mut allow = Vec::new();
+        for table in self.allow {
+            let line = line(text, &table.span());
+            let wrong = |what| format!("line {line}: [[callbacks.allow]]: {what}");
+            allow.push(table.into_inner().settings(line).map_err(wrong)?);
+        }
+        Ok(Settings {
+            timeout: self.timeout.map_or(TIMEOUT_DEFAULT, |seconds| seconds.0),
+            targets,
+            allow,
+            config_file: Some(path.into()),
+            credentials: std::env::var_os(CREDENTIALS_DIRECTORY).map(PathBuf::from),
+        })
+    }
+}
+
+fn line(text: &str, span: &Range<usize>) -> usize {
+    line_of(text, span.start).unwrap_or_default()
+}
+
+impl TargetTable {
+    fn settings(self, line: usize) -> Result<TargetSettings, String> {
+        let present = one_of("secret", self.secret, self.secret_file, self.secret_credential)?;
+        let previous = one_of(
+            "previous_secret",
+            self.previous_secret,
+            self.previous_secret_file,
+            self.previous_secret_credential,
+        )?;
+        Ok(TargetSettings {
+            line: Some(line),
+            preset: self.preset,
+            url: self.url,
+            secrets: SecretSettings { present, previous },
+            user: self.user,
+            method: self.method,
+            headers: self.headers.into_iter().map(|(name, text)| (name, text.0)).collect(),
+            template: self.template,
+            vars: self.vars.into_iter().collect(),
+            allow_cidrs: self.allow_cidrs,
+        })
+    }
+}
+
+impl AllowTable {
+    fn settings(self, line: usize) -> Result<AllowSettings, String> {
+        let present = one_of("secret", self.secret, self.secret_file, self.secret_credential)?;
+        let previous = one_of(
+            "previous_secret",
+            self.previous_secret,
+            self.previous_secret_file,
+            self.previous_secret_credential,
+        )?;
+        Ok(AllowSettings {
+            line: Some(line),
+            url: self.url,
+            host: self.host,
+            secrets: SecretSettings { present, previous },
+            allow_cidrs: self.allow_cidrs,
+        })
+    }
+}
+
+/// A secret is in one place.
+fn one_of(
+    key: &str,
+    text: Option<SecretText>,
+    file: Option<PathBuf>,
+    credential: Option<String>,
+) -> Result<Option<SecretSource>, String> {
+    match (text, file, credential) {
+        (None, None, None) => Ok(None),
+        (Some(SecretText(secret)), None, None) => Ok(Some(SecretSource::Inline(secret))),
+        (None, Some(path), None) if path.is_absolute() => Ok(Some(SecretSource::File(path))),
+        (None, Some(path), None) => Err(format!(
+            "`{key}_file` must be a path that begins with `/`, not {:?}",
+            Path::display(&path).to_string()
+        )),
+        (None, None, Some(name)) => Ok(Some(SecretSource::Credential(name))),
+        _ => Err(format!("set only one of `{key}`, `{key}_file` and `{key}_credential`")),
+    }
+}
+
+/// Whom the configuration declares, with the secrets read, and warnings.
+pub(super) fn registry(config: &Config) -> Result<(Registry, Vec<String>), Error> {
+    Registry::new(&config.callbacks).map_err(|error| {
+        let path = config.callbacks.config_file.as_deref().unwrap_or(Path::new(""));
+        Error::Wrong { path: path.display().to_string(), what: error.to_string() }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::args::Args, *};
+
+    const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+    fn load(text: &str) -> Result<(Registry, Vec<String>), Error> {
+        let args =
+            Args { config: None, listen: None, data_dir: None, check_config: true, demo: false };
+        Config::parse(&text.replace("KEY", KEY), "x.toml", &args).and_then(|c| registry(&c))
+    }
+
+    #[test]
+    fn targets_and_permitted_urls_are_read() {
+        let text = r#"
+            [callbacks]
+            timeout = "5s"
+            [callbacks.targets.gitlab-fpga]
+            preset = "gitlab-play"
+            url = "https://gitlab.example/api/v4"
+            secret = "glpat-1"
+            allow_cidrs = ["10.0.0.0/8"]
+            vars = { project = "fpga/core" }
+            [callbacks.targets.chat]
+            preset = "generic"
+            url = "http://chat/hook"
+            secret = "KEY"
+            previous_secret = "KEY"
+            method = "PUT"
+            template = '{"text": "{{holder}}"}'
+            [callbacks.targets.chat.headers]
+            X-Room = "7"
+            [[callbacks.allow]]
+            url = "https://hooks.example/ci/"
+            secret = "KEY"
+            [[callbacks.allow]]
+            host = "other.example:8443"
+            secret = "KEY"
+        "#;
+        let (registry, warnings) = load(text).unwrap();
+        let names: Vec<_> = registry.targets().map(|target| target.name.to_string()).collect();
+        assert_eq!((names, warnings), (vec!["chat".into(), "gitlab-fpga".into()], vec![]));
+    }
+
+    #[test]
+    fn errors_have_their_line_and_name_the_target() {
+        let target = "[callbacks.targets.farm]\npreset = \"gitlab-play\"\n";
+        let play = format!("{target}url = \"https://gitlab.example\"\n");
+        let entry = "[[callbacks.allow]]\nurl = \"https://a.example/\"\n";
+        for (text, expected) in [
+            (format!("{play}secrt = \"x\""), "line 4: unknown field `secrt`"),
+            (format!("{target}secret = \"x\""), "line 1: missing field `url`"),
+            (format!("{play}secret = \"\""), "line 4: the secret is empty"),
+            (format!("\n\n{play}"), "line 3: callback target farm: a secret is missing"),
+            (
+                format!("\n{play}secret = \"x\"\nsecret_file = \"/x\""),
+                "line 2: callback target farm: set only one of `secret`, `secret_file` and `secret_credential`",
+            ),
+            (
+                format!("{play}secret_file = \"x\""),
+                "`secret_file` must be a path that begins with `/`, not \"x\"",
+            ),
+            (
+                format!("{play}secret_file = \"/nonexistent/gitlab.token\""),
+                "line 1: callback target farm: `secret`: cannot read the secret in /nonexistent/gitlab.token: No such",
+            ),
+            (
+                format!("{target}url = \"https://gitlab.example:0\"\nsecret = \"x\""),
+                "line 1: callback target farm: `url = \"https://gitlab.example:0\"`: the port must be from 1 to 65535",
+            ),
+            (
+                "[callbacks.targets.\"a b\"]".into(),
+                "line 1: a callback target's name must be 1 to 64",
+            ),
+            (
+                "[callbacks]\ntimeout = \"0s\"".into(),
+                "[callbacks]: `timeout` must be from 1s to 60s",
+            ),
+            ("[callbacks]\nretries = 1".into(), "line 2: unknown field `retries`"),
+            (
+                format!("{entry}secret = \"x\""),
+                "line 1: [[callbacks.allow]] number 1: `secret`: the secret of a signed",
+            ),
+            (
+                format!("{entry}secret = \"KEY\"\n{entry}"),
+                "line 4: [[callbacks.allow]] number 2: a secret is missing",
+            ),
+            (
+                format!("{entry}secret = \"KEY\"\nhost = \"a.example\""),
+                "set one of `url` and `host`",
+            ),
+            (
+                format!("{entry}previous_secret = \"a\"\nprevious_secret_file = \"/b\""),
+                "line 1: [[callbacks.allow]]: set only one of",
+            ),
+        ] {
+            let error = load(&text).map(|_| ()).unwrap_err().to_string();
+            assert!(error.starts_with("the configuration x.toml is wrong: "), "{error}");
+            assert!(error.contains(expected), "{text}\n{error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn errors_show_no_secret() {
+        for text in
+            ["secret = \"glpat\\u0000\"", "secret = \"gl pat\"", "secret = \"glpat\"\nx = 1"]
+        {
+            let text = format!(
+                "[callbacks.targets.farm]\npreset = \"gitlab-play\"\nurl = \"https://g.example\"\n{text}"
+            );
+            let error = load(&text).map(|_| ()).unwrap_err().to_string();
+            assert!(
+                !error.contains("pat\\") && !error.contains("glpat") && !error.contains("gl pat"),
+                "{error}"
+            );
+        }
+    }
+}
