@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     api::{self, Api},
+    callbacks::{Callbacks, Registry},
     cli::exit,
     http_interface::{self, Interface},
     semaphore::{self, FatalHandler, Service, StartError, core},
@@ -21,12 +22,13 @@ use crate::{
 /// A daemon that serves.
 pub(super) struct Daemon {
     service: Arc<Service>,
+    callbacks: Arc<Callbacks>,
     server: WebServer,
 }
 
 impl Daemon {
     /// Binds the address, recovers the state, applies the declarations, and listens.
-    pub(super) fn start(config: &Config) -> Result<Daemon, Failure> {
+    pub(super) fn start(config: &Config, registry: Registry) -> Result<Daemon, Failure> {
         // Files of the database are for this user alone, whatever the umask was.
         rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
         let room = Room::of(&config.limits);
@@ -34,8 +36,9 @@ impl Daemon {
         let bound = bind(config, room)?;
         let service = Arc::new(start_service(config, room.waiting_requests_max)?);
         declarations::apply(&service, &config.semaphores);
-        let server = start_server(bound, config, &service)?;
-        Ok(Daemon { service, server })
+        let callbacks = Arc::new(start_callbacks(&service, registry)?);
+        let server = start_server(bound, config, &service, &callbacks)?;
+        Ok(Daemon { service, callbacks, server })
     }
 
     /// Where it listens.
@@ -47,9 +50,14 @@ impl Daemon {
         &self.service
     }
 
+    pub(super) fn callbacks(&self) -> &Callbacks {
+        &self.callbacks
+    }
+
     /// Answers what was begun, writes all, ends the threads.
     pub(super) fn stop(self) {
         self.server.expect_stop();
+        self.callbacks.stop();
         self.service.stop();
         if !self.server.stop() {
             log::warn!("some requests were not answered in time; their claims keep their places");
@@ -161,16 +169,23 @@ fn service_options(limits: &config::Limits, waiting_requests_max: usize) -> sema
     }
 }
 
+fn start_callbacks(service: &Arc<Service>, registry: Registry) -> Result<Callbacks, Failure> {
+    Callbacks::start(service, registry, Box::new(api::claim_json)).map_err(|error| {
+        Failure::new(exit::INTERNAL, &format!("cannot start the callbacks: {error}"))
+    })
+}
+
 fn start_server(
     bound: Bound,
     config: &Config,
     service: &Arc<Service>,
+    callbacks: &Arc<Callbacks>,
 ) -> Result<WebServer, Failure> {
     let mut options = api::Options::default();
     if let Some(wait_max) = config.limits.wait_max {
         options.wait_max = wait_max.0;
     }
-    let api = Arc::new(Api::new(Arc::clone(service), options));
+    let api = Arc::new(Api::new(Arc::clone(service), Arc::clone(callbacks), options));
     let interface = Interface::new(api, http_interface::Limits::default())
         .map_err(|error| Failure::new(exit::INTERNAL, &error))?;
     let fatal: web_server::Fatal = Arc::new(|error| {

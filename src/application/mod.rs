@@ -32,8 +32,8 @@ use signal_hook::{
 
 use self::{args::Args, config::Config, daemon::Daemon};
 use crate::{
+    callbacks::Registry,
     cli::{self, Invocation, Program, exit},
-    semaphore::Service,
 };
 
 const PROGRAM: Program<'static> = Program { name: "semaphored", rest: None };
@@ -77,7 +77,8 @@ fn dispatch(arguments: &[OsString]) -> Result<(), Failure> {
     let config = Config::load(&args);
     let config = config.map_err(|error| Failure::new(exit::CONFIGURATION, &error))?;
     let checked = callbacks::registry(&config);
-    let (_, warnings) = checked.map_err(|error| Failure::new(exit::CONFIGURATION, &error))?;
+    let (registry, warnings) =
+        checked.map_err(|error| Failure::new(exit::CONFIGURATION, &error))?;
     if args.check_config {
         for warning in warnings {
             // As in `main`: there is nobody else to tell.
@@ -85,7 +86,7 @@ fn dispatch(arguments: &[OsString]) -> Result<(), Failure> {
         }
         return say("the configuration is right\n");
     }
-    run(&args, config, &warnings)
+    run(&args, config, registry, &warnings)
 }
 
 fn say(text: &str) -> Result<(), Failure> {
@@ -93,7 +94,12 @@ fn say(text: &str) -> Result<(), Failure> {
     written.map_err(|error| Failure::new(exit::IO, &format!("cannot write the output: {error}")))
 }
 
-fn run(args: &Args, config: Config, warnings: &[String]) -> Result<(), Failure> {
+fn run(
+    args: &Args,
+    config: Config,
+    registry: Registry,
+    warnings: &[String],
+) -> Result<(), Failure> {
     logging::start("info");
     for warning in warnings {
         log::warn!("{warning}");
@@ -101,12 +107,12 @@ fn run(args: &Args, config: Config, warnings: &[String]) -> Result<(), Failure> 
     panics::abort_on_panic();
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| Failure::new(exit::INTERNAL, &format!("cannot take signals: {error}")))?;
-    let daemon = Daemon::start(&config)?;
+    let daemon = Daemon::start(&config, registry)?;
     log::info!("listening on {}", daemon.address());
     if let Some(line) = next_line(&config, daemon.address()) {
         log::info!("to try it, in another terminal: {line}");
     }
-    serve_until_stopped(signals, args, config, daemon.service());
+    serve_until_stopped(signals, args, config, &daemon);
     daemon.stop();
     log::info!("stopped");
     Ok(())
@@ -129,10 +135,10 @@ fn next_line(config: &Config, address: SocketAddr) -> Option<String> {
 
 /// Reads the configuration again at each SIGHUP. Returns at the first other signal; from then on the next
 /// one ends the process wherever it is.
-fn serve_until_stopped(mut signals: Signals, args: &Args, mut config: Config, service: &Service) {
+fn serve_until_stopped(mut signals: Signals, args: &Args, mut config: Config, daemon: &Daemon) {
     for signal in signals.forever() {
         if signal == SIGHUP {
-            reload(args, &mut config, service);
+            reload(args, &mut config, daemon);
             continue;
         }
         let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
@@ -149,11 +155,12 @@ fn serve_until_stopped(mut signals: Signals, args: &Args, mut config: Config, se
     }
 }
 
-/// Reads the configuration again and applies its semaphores. A wrong one is refused whole.
-fn reload(args: &Args, config: &mut Config, service: &Service) {
-    let new = Config::load(args).and_then(|new| Ok((callbacks::registry(&new)?.1, new)));
+/// Reads the configuration and the secrets again, and applies semaphores and callbacks. A wrong one is refused
+/// whole.
+fn reload(args: &Args, config: &mut Config, daemon: &Daemon) {
+    let new = Config::load(args).and_then(|new| Ok((callbacks::registry(&new)?, new)));
     match new {
-        Ok((warnings, new)) => {
+        Ok(((registry, warnings), new)) => {
             for warning in warnings {
                 log::warn!("{warning}");
             }
@@ -162,10 +169,10 @@ fn reload(args: &Args, config: &mut Config, service: &Service) {
                     "`{key}` has changed in the configuration and counts from the next start on"
                 );
             }
-            declarations::apply(service, &new.semaphores);
+            declarations::apply(daemon.service(), &new.semaphores);
+            daemon.callbacks().replace(registry);
             // What counts from the next start on is told again at the next reload.
             config.semaphores = new.semaphores;
-            config.callbacks = new.callbacks;
             log::info!("the configuration was read again");
         }
         Err(error) => {

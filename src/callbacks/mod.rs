@@ -2,7 +2,8 @@
 //!
 //! An admin declares *targets* (a preset, a URL, a secret), and permits URLs that clients may bring. From a claim's
 //! [`Callback`](crate::model::Callback) and an [`Event`] a preset makes a request; the
-//! [`transport`] sends it once and says what came of it. When to send, and again, is not decided here.
+//! [`transport`] sends it once and says what came of it. When to send, and again, is for the `outbox`, by its
+//! `schedule`.
 //!
 //! What keeps a client from using the service as its arm into the network (docs/decisions/0011-callback-destinations.md):
 //! URLs have one spelling ([`url`]); only permitted ones are called ([`allowed`]); the addresses of a name are
@@ -13,12 +14,15 @@
 
 pub mod address;
 pub mod allowed;
+mod caller;
 mod event;
 mod headers;
 mod lookup;
+mod outbox;
 mod presets;
 mod refusal;
 mod registry;
+mod schedule;
 pub mod secret;
 mod settings;
 pub mod signature;
@@ -29,10 +33,13 @@ mod testing;
 pub mod transport;
 pub mod url;
 
+pub use self::caller::{Callbacks, TargetStatus, Tested};
 pub use self::event::{CLAIM_ID_VAR, Event, FENCES_VAR};
+pub use self::outbox::Render;
 pub use self::presets::{Method, Need, Outgoing, PRESETS, Preset, SecretUse, Unfit};
 pub use self::refusal::Refusal;
 pub use self::registry::{LaneKey, Listed, Registry};
+pub use self::schedule::LaneStatus;
 pub use self::settings::{
     ALLOW_MAX, AllowSettings, CIDRS_MAX, ConfigError, ConfigProblem, HEADERS_MAX, Place,
     SecretSettings, Settings, TARGETS_MAX, TIMEOUT_DEFAULT, TIMEOUT_MAX, TargetSettings,

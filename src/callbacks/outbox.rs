@@ -142,6 +142,12 @@ impl Outbox {
     }
 }
 
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
 struct Dispatcher {
     shared: Arc<Shared>,
     inbox: Sender<Message>,

@@ -27,7 +27,7 @@ use super::{
 use crate::model::{Callback, CallbackUrl, TargetName, WallTime, nearest};
 
 /// The targets and what clients' own URLs may be.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Registry {
     targets: BTreeMap<TargetName, Target>,
     allow: Vec<Entry>,

@@ -12,6 +12,7 @@ use std::{
 use parking_lot::Mutex;
 use semaphored::{
     api::{self, Api, Call, Calls, Endpoint, Reply, Step},
+    callbacks::{Callbacks, Registry},
     model::{
         ClaimId, ClaimRequest, EndReason, Labels, Origin, Permits, Priority, Revision,
         SemaphoreName, SemaphoreSettings, ServiceTime, WallTime,
@@ -213,7 +214,9 @@ fn no_refusal_is_answered_that_a_failed_commit_could_undo() {
         (patch(r#"{"max_ttl": 10, "default_ttl": 10}"#), patch(r#"{"default_ttl": 60}"#)),
     ] {
         let Bench { disk, service, failed, .. } = Bench::new();
-        let api = Api::new(Arc::clone(&service), api::Options::default());
+        let callbacks = Callbacks::start(&service, Registry::default(), Box::new(api::claim_json));
+        let callbacks = Arc::new(callbacks.unwrap());
+        let api = Api::new(Arc::clone(&service), callbacks, api::Options::default());
         let call = |(endpoint, body): (Endpoint, String)| -> Reply {
             let (query, prefer_wait) = (Vec::new(), None);
             match api.handle(Call { endpoint, query, prefer_wait, body: body.into(), peer: None }) {

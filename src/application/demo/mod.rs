@@ -37,7 +37,7 @@ use super::{
     logging, panics, say,
 };
 use crate::{
-    callbacks::Settings,
+    callbacks::{Registry, Settings},
     cli::exit,
     model::{Invalid, SemaphoreName, SemaphoreSettings},
     semaphore::{ListFilter, Service},
@@ -63,7 +63,7 @@ pub(super) fn run() -> Result<(), Failure> {
     let directory = directory.map_err(|error| failure("make a directory", &error))?;
     let riviera = name(RIVIERA.0)?;
     let config = config(directory.path(), &riviera)?;
-    let daemon = Daemon::start(&config)?;
+    let daemon = Daemon::start(&config, Registry::default())?;
     let url = format!("http://{}", daemon.address());
     let jobs = Jobs::new(directory.path(), url).map_err(|e| failure("prepare its jobs", &e))?;
     let mut demo = Demo {
