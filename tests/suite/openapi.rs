@@ -4,11 +4,13 @@
 use std::{collections::BTreeSet, io::Write, net::Shutdown};
 
 use rustix::process::Signal;
-use semaphored::router::Routes;
+use semaphored::{model::DELIVERIES_MAX, router::Routes};
 
 use super::{
+    callbacks,
     contract::Contract,
     daemon::{Daemon, poll},
+    fake_service::{FakeService, Reply},
     http::{Request, connect, read_response},
 };
 
@@ -32,11 +34,12 @@ fn every_route_is_documented_and_every_operation_exists() {
 
 #[test]
 fn answers_are_documented_and_what_is_documented_is_answered() {
-    let parts: [fn(&mut Contract); 11] = [
+    let parts: [fn(&mut Contract); 12] = [
         service,
         claims,
         preferences,
         claims_of_a_chosen_id,
+        called_back,
         semaphores,
         members_that_no_call_has,
         refusals_of_every_call,
@@ -214,6 +217,71 @@ fn claims_of_a_chosen_id(contract: &mut Contract) {
         assert_eq!(response.status, 410);
         contract.check(&request, &response);
     }
+}
+
+fn called_back(contract: &mut Contract) {
+    // The second call is not taken, all others are.
+    let receiver = FakeService::start(|call| match call.nth {
+        1 => Reply::json(503, ""),
+        _ => Reply::no_content(),
+    });
+    let target = callbacks::target("ci", &receiver.url());
+    let daemon = Daemon::start(&format!("[semaphores]\nA = 2\n{target}"));
+    let called = |body: &str| format!(r#"{{"permits": {{"A": 1}}, "callback": {body}}}"#);
+    let (to_ci, to_nobody) = (called(r#"{"target": "ci"}"#), called(r#"{"target": "cj"}"#));
+    walk(
+        contract,
+        &daemon,
+        &[
+            (200, "GET", "/api/v1/callbacks", ""),
+            (200, "POST", "/api/v1/callbacks/ci/test", ""),
+            (200, "POST", "/api/v1/callbacks/ci/test", r#"{"vars": {"branch": "main"}}"#),
+            (404, "POST", "/api/v1/callbacks/cj/test", ""),
+            (422, "POST", "/api/v1/callbacks/ci/test", r#"{"vars": {"SEMAPHORE_CLAIM_ID": "1"}}"#),
+            (422, "PUT", "/api/v1/claims/a", &to_nobody),
+            (422, "POST", "/api/v1/claims", &to_nobody),
+            (422, "POST", "/api/v1/semaphores/A/claims", r#"{"callback": {"target": "cj"}}"#),
+            (202, "PUT", "/api/v1/claims/a", &to_ci),
+            (202, "POST", "/api/v1/semaphores/A/claims", r#"{"callback": {"target": "ci"}}"#),
+        ],
+    );
+    callbacks::wait_for_deliveries(&daemon, "a", 1);
+    walk(
+        contract,
+        &daemon,
+        &[
+            (200, "GET", "/api/v1/claims/a/deliveries", ""),
+            (404, "GET", "/api/v1/claims/b/deliveries", ""),
+            (202, "POST", "/api/v1/claims/a/deliveries/1/retry", ""),
+            (404, "POST", "/api/v1/claims/a/deliveries/1000/retry", ""),
+            (404, "POST", "/api/v1/claims/b/deliveries/1/retry", ""),
+            (422, "POST", "/api/v1/claims/a/deliveries/1/retry", r#"{"x": 1}"#),
+            (200, "POST", "/api/v1/claims/a/renew", ""),
+            (409, "POST", "/api/v1/claims/a/deliveries/1/retry", ""),
+            (204, "DELETE", "/api/v1/claims/a", ""),
+            (200, "GET", "/api/v1/claims/a", ""),
+            (201, "PUT", "/api/v1/claims/n", A),
+            (409, "GET", "/api/v1/claims/n/deliveries", ""),
+            (409, "POST", "/api/v1/claims/n/deliveries/1/retry", ""),
+        ],
+    );
+    tried_too_often(contract, &daemon);
+}
+
+/// A callback that was called as often as can be.
+fn tried_too_often(contract: &mut Contract, daemon: &Daemon) {
+    walk(contract, daemon, &[(204, "DELETE", "/api/v1/claims/n", "")]);
+    let body = r#"{"permits": {"A": 1}, "callback": {"target": "ci"}}"#;
+    walk(contract, daemon, &[(202, "PUT", "/api/v1/claims/z", body)]);
+    let retry = "/api/v1/claims/z/deliveries/1/retry";
+    for tried in 1..=DELIVERIES_MAX {
+        callbacks::wait_for_deliveries(daemon, "z", tried);
+        if tried < DELIVERIES_MAX {
+            assert_eq!(daemon.call("POST", retry, "").status, 202);
+        }
+    }
+    let refused = contract.call(daemon, "POST", retry, "");
+    assert_eq!((refused.status, refused.code().as_str()), (409, "too-many-deliveries"));
 }
 
 fn semaphores(contract: &mut Contract) {

@@ -62,7 +62,9 @@ impl<'d> Schemas<'d> {
         known.extend(names.into_iter().flatten().map(|(name, _)| name.as_str()));
         let others = schema.get("additionalProperties").is_some_and(|others| *others != false);
         let target = schema.get("$ref").map(|reference| self.target(reference));
-        target.is_some_and(|target| self.members(target, known)) || others
+        let choices = schema.get("oneOf").and_then(Value::as_array).into_iter().flatten();
+        let more = target.into_iter().chain(choices);
+        more.fold(others, |others, schema| self.members(schema, known) || others)
     }
 
     fn apply(self, schema: &Value, value: &Value, at: &str, all_known: bool, out: &mut Faults) {
@@ -78,6 +80,13 @@ impl<'d> Schemas<'d> {
                 "allOf" => {
                     for schema in rule.as_array().unwrap() {
                         self.apply(schema, value, at, all_known, out);
+                    }
+                }
+                "oneOf" => {
+                    let schemas = rule.as_array().unwrap();
+                    let fits = |schema: &&Value| self.faults(schema, value, false).is_empty();
+                    if schemas.iter().filter(fits).count() != 1 {
+                        out.push(format!("{at} is not one of those that it may be: {value}"));
                     }
                 }
                 "not" if self.faults(rule, value, false).is_empty() => {

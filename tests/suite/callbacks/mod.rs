@@ -16,7 +16,7 @@ use super::{
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// A target that calls a receiver with the signed event.
-fn target(name: &str, url: &str) -> String {
+pub(super) fn target(name: &str, url: &str) -> String {
     format!(
         "[callbacks.targets.{name}]\npreset = \"generic\"\nurl = \"{url}/hook\"\nsecret = \"{SECRET}\"\n\
          allow_cidrs = [\"127.0.0.0/8\"]\n"
@@ -51,7 +51,7 @@ fn deliveries(daemon: &Daemon, id: &str) -> Value {
 }
 
 /// Waits until so many deliveries of a claim are recorded.
-fn wait_for_deliveries(daemon: &Daemon, id: &str, count: usize) -> Value {
+pub(super) fn wait_for_deliveries(daemon: &Daemon, id: &str, count: usize) -> Value {
     poll(&format!("{count} deliveries of {id}"), || {
         let found = deliveries(daemon, id);
         (found["deliveries"].as_array().unwrap().len() >= count).then_some(found)
