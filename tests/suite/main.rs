@@ -6,6 +6,7 @@ mod bad_input;
 mod bad_request;
 mod bounds;
 mod bursts;
+mod callbacks_config;
 mod client;
 mod client_commands;
 mod client_doctor;
