@@ -64,6 +64,6 @@ mod tests {
         assert!(is_hidden("ureq_proto::util", Level::Trace));
         assert!(is_hidden("ureq_proto::client", Level::Debug));
         assert!(!is_hidden("ureq_proto::client", Level::Warn));
-        assert!(!is_hidden("ureq::run", Level::Debug));
+        assert!(!is_hidden("semaphored::callbacks", Level::Debug));
     }
 }

@@ -26,6 +26,8 @@ mod target;
 mod template;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tls_tests;
 pub mod transport;
 pub mod url;
 
