@@ -13,6 +13,7 @@
 
 pub mod address;
 pub mod allowed;
+mod declared;
 mod event;
 mod headers;
 mod lookup;
