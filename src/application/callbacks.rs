@@ -247,6 +247,19 @@ mod tests {
     }
 
     #[test]
+    fn the_commented_example_is_right_once_the_marks_are_off() {
+        let example = include_str!("../../packaging/example.toml");
+        let lines = example.lines().map(|line| match line.strip_prefix('#') {
+            Some(rest) if rest.starts_with("secret_") => "secret = \"KEY\"",
+            Some(rest) if !rest.starts_with(' ') => rest,
+            _ => line,
+        });
+        let (registry, warnings) = load(&lines.collect::<Vec<_>>().join("\n")).unwrap();
+        assert_eq!(registry.targets().count(), 5);
+        assert_eq!(warnings.len(), 1, "Jenkins without TLS: {warnings:?}");
+    }
+
+    #[test]
     fn errors_have_their_line_and_name_the_target() {
         let target = "[callbacks.targets.farm]\npreset = \"gitlab-play\"\n";
         let play = format!("{target}url = \"https://gitlab.example\"\n");

@@ -10,17 +10,24 @@ use log::{Level, Record};
 
 use crate::model::WallTime;
 
-/// Starts logging. What is logged: `RUST_LOG`, or `default` where that is not set.
+/// Starts logging. What is logged: `RUST_LOG`, or `default` where that is not set. Never the bytes of requests, for
+/// callbacks have tokens in them.
 pub(crate) fn start(default: &str) {
     let journal = is_journal();
     let mut builder = env_logger::Builder::from_env(Env::default().default_filter_or(default));
-    builder.format(
-        move |out, record| {
-            if journal { for_journal(out, record) } else { for_people(out, record) }
-        },
-    );
+    builder.format(move |out, record| {
+        if shows_bytes_of_requests(record) {
+            return Ok(());
+        }
+        if journal { for_journal(out, record) } else { for_people(out, record) }
+    });
     // A second start (in a test, in a program that has a logger of its own) changes nothing.
     let _ = builder.try_init();
+}
+
+/// The HTTP client logs what it writes and reads at its lowest levels, through this package.
+fn shows_bytes_of_requests(record: &Record<'_>) -> bool {
+    record.target().starts_with("ureq_proto") && record.level() > Level::Info
 }
 
 /// Whether standard error goes to the systemd journal.
@@ -43,4 +50,20 @@ fn for_people(out: &mut Formatter, record: &Record<'_>) -> std::io::Result<()> {
     let time = WallTime(0).after(since_1970).to_rfc3339();
     let style = out.default_level_style(record.level());
     writeln!(out, "{time} {style}{:5}{style:#} {}", record.level(), record.args())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_of_requests_are_not_logged() {
+        let is_hidden = |target: &str, level| {
+            shows_bytes_of_requests(&Record::builder().target(target).level(level).build())
+        };
+        assert!(is_hidden("ureq_proto::util", Level::Trace));
+        assert!(is_hidden("ureq_proto::client", Level::Debug));
+        assert!(!is_hidden("ureq_proto::client", Level::Warn));
+        assert!(!is_hidden("semaphored::callbacks", Level::Debug));
+    }
 }

@@ -15,6 +15,7 @@
 pub mod address;
 pub mod allowed;
 mod caller;
+mod declared;
 mod event;
 mod headers;
 mod lookup;
@@ -30,6 +31,8 @@ mod target;
 mod template;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tls_tests;
 pub mod transport;
 pub mod url;
 

@@ -1,7 +1,7 @@
 //! Why a claim's callback is not taken: errors for whoever writes the claim.
 
 use super::{address::Refused, url::UrlProblem};
-use crate::model::{TargetName, VARS_MAX};
+use crate::model::TargetName;
 
 /// Why a callback is refused when the claim is made. Knows no HTTP.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -101,12 +101,6 @@ pub enum Refusal {
         /// Which address, and why.
         refused: Refused,
     },
-}
-
-impl Refusal {
-    pub(super) fn too_many(target: &TargetName, max: usize) -> Refusal {
-        Refusal::TooManyVars { target: target.clone(), max: max.min(VARS_MAX) }
-    }
 }
 
 fn known(nearest: &Option<String>, targets: &usize) -> String {

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use super::{
     address,
     allowed::Allowed,
+    declared,
     event::Event,
     presets::{Method, Outgoing},
     refusal::Refusal,
@@ -20,7 +21,7 @@ use super::{
         TIMEOUT_MAX,
     },
     signature::{self, Keys},
-    target::{self, Target},
+    target::Target,
     transport::{Sent, Transport},
     url::{Destination, Host},
 };
@@ -227,8 +228,8 @@ impl Entry {
         };
         Ok(Entry {
             allowed: allowed.map_err(ConfigProblem::Allowed)?,
-            keys: target::keys(&given.secrets, settings.credentials.as_deref(), warnings)?,
-            allow: target::cidrs(&given.allow_cidrs)?,
+            keys: declared::keys(&given.secrets, settings.credentials.as_deref(), warnings)?,
+            allow: declared::cidrs(&given.allow_cidrs)?,
         })
     }
 

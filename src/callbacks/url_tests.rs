@@ -1,7 +1,30 @@
 //! Hostile URLs, each with the reason for which it is refused.
 
+use proptest::prelude::*;
+use ureq::http::Uri;
+
 use super::{UrlProblem::*, *};
 use crate::callbacks::address::{self, Reason};
+
+/// Pieces that hostile URLs are made of.
+const PIECES: &str = "(https?://)?(a|b-c|\\.|127|0x7f|1|:|@|\\[|\\]|::1|ffff|/|\\\\|\\?|#|%2e|%2F|%5c|%25|;|,|~|=|&|80|443| ){0,12}";
+
+proptest! {
+    /// Whatever passes is read by the HTTP client as it is read here, and is the same when it is read again.
+    #[test]
+    fn nobody_reads_an_accepted_url_in_another_way(text in PIECES) {
+        if let Ok(url) = Destination::parse(&text) {
+            prop_assert_eq!(Destination::parse(url.as_str()), Ok(url.clone()));
+            let uri: Uri = url.as_str().parse().unwrap();
+            let host = url.host_text();
+            prop_assert_eq!(uri.host(), Some(host.as_str()));
+            prop_assert_eq!(uri.port_u16().unwrap_or(url.scheme().port_default()), url.port());
+            prop_assert_eq!(uri.scheme_str(), Some(url.scheme().as_str()));
+            prop_assert_eq!(uri.path(), url.path());
+            prop_assert_eq!(uri.to_string(), url.as_str());
+        }
+    }
+}
 
 #[test]
 fn what_is_parsed_is_what_is_sent() {

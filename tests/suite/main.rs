@@ -7,6 +7,7 @@ mod bad_request;
 mod bounds;
 mod bursts;
 mod callbacks;
+mod callbacks_config;
 mod client;
 mod client_commands;
 mod client_doctor;

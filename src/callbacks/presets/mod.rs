@@ -13,7 +13,7 @@ mod jenkins_build;
 use std::fmt;
 
 use super::{
-    event::Event,
+    event::{CLAIM_ID_VAR, Event, FENCES_VAR},
     target::Target,
     url::{Destination, RESERVED, UrlProblem},
 };
@@ -48,6 +48,13 @@ pub struct Preset {
     pub further_vars_max: usize,
     /// Makes the request.
     pub(crate) request: fn(&Call<'_>) -> Result<Outgoing, Unfit>,
+}
+
+impl Preset {
+    /// Whether a name means something to the service or to the system, so that no var may have it.
+    pub(super) fn is_reserved(&self, name: &str) -> bool {
+        [CLAIM_ID_VAR, FENCES_VAR].contains(&name) || self.reserved.contains(&name)
+    }
 }
 
 impl fmt::Debug for Preset {

@@ -1,0 +1,70 @@
+//! `[callbacks]` as an admin meets it: `--check-config`, the log at the start and at SIGHUP.
+
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use rustix::process::Signal;
+
+use super::daemon::Daemon;
+
+/// Exit code and standard error of `--check-config`.
+fn check(config: &Path) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_semaphored"))
+        .args(["--check-config", "--config", config.to_str().unwrap()])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+fn write(path: &Path, text: &str, mode: u32) {
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+fn target(url: &str, token: &Path) -> String {
+    let token = token.display();
+    format!(
+        "[callbacks.targets.farm]\npreset = \"gitlab-play\"\nurl = \"{url}\"\nsecret_file = \"{token}\"\n"
+    )
+}
+
+#[test]
+fn check_config_finds_missing_secrets_and_bad_urls() {
+    let directory = tempfile::tempdir().unwrap();
+    let (config, token) = (directory.path().join("x.toml"), directory.path().join("token"));
+    write(&config, &target("https://gitlab.example/api/v4", &token), 0o600);
+    let (code, error) = check(&config);
+    assert_eq!(code, Some(78), "{error}");
+    let expected = "line 1: callback target farm: `secret`: cannot read the secret in /";
+    assert!(error.contains(expected), "{error}");
+
+    write(&token, "glpat-1\n", 0o600);
+    assert_eq!(check(&config), (Some(0), String::new()));
+
+    write(&token, "glpat-1\n", 0o644);
+    let (code, error) = check(&config);
+    assert_eq!(code, Some(0), "{error}");
+    assert!(error.starts_with("semaphored: warning: /"), "{error}");
+    assert!(error.contains("every user can read it: chmod o= /"), "{error}");
+    assert!(!error.contains("glpat"), "{error}");
+
+    write(&config, &target("https://gitlab.example@10.0.0.1/", &token), 0o600);
+    let (code, error) = check(&config);
+    assert_eq!(code, Some(78), "{error}");
+    assert!(error.contains("a user or password in the URL is not allowed"), "{error}");
+}
+
+#[test]
+fn a_reload_with_a_wrong_target_is_refused_whole() {
+    let daemon = Daemon::start("[semaphores]\nA = 1");
+    let token = daemon.config_file().with_file_name("no-such-token");
+    let wrong = format!("[semaphores]\nA = 1\nB = 1\n{}", target("https://gitlab.example", &token));
+    std::fs::write(daemon.config_file(), wrong).unwrap();
+    daemon.signal(Signal::HUP);
+    daemon.log().wait_for("the configuration was not read again, all stays as it is");
+    assert_eq!(daemon.call("GET", "/api/v1/semaphores/B", "").status, 404);
+}
