@@ -158,10 +158,10 @@ fn a_slow_receiver_delays_no_other() {
     let (a, b) = (target("slow", &slow.url()), target("quick", &quick.url()));
     let daemon = Daemon::start(&format!("[semaphores]\nlic = 100\n{a}{b}"));
     for n in 0..20 {
-        claim_to(&daemon, &format!("s{n}"), json!({ "target": "slow" }), "10m");
+        claim_to(&daemon, &format!("s{n}"), &json!({ "target": "slow" }), "10m");
     }
     slow.wait_for("POST", 4);
-    claim_to(&daemon, "q", json!({ "target": "quick" }), "10m");
+    claim_to(&daemon, "q", &json!({ "target": "quick" }), "10m");
     quick.wait_for("POST", 1);
     // The slow one is at its first four still.
     assert_eq!(slow.calls().len(), 4);
@@ -174,7 +174,7 @@ fn what_is_not_configured_is_refused_with_what_to_do() {
     let receiver = taking();
     let daemon = daemon(1, &receiver);
     let check = |callback: Value, code: &str, says: &str| {
-        let answer = claim_to(&daemon, "x", callback.clone(), "60s");
+        let answer = claim_to(&daemon, "x", &callback, "60s");
         assert_eq!((answer.status, answer.code().as_str()), (422, code), "{callback}: {answer:?}");
         let detail = answer.json()["detail"].as_str().unwrap().to_owned();
         assert!(detail.contains(says), "{callback}: {detail}");

@@ -92,7 +92,7 @@ fn sixty_callbacks_on_five_permits_through_failures_and_two_kills() {
 
     for n in 0..CLAIMS {
         let (target, offer_ttl) = if n % DEAD_EVERY == 3 { ("dead", "2s") } else { ("ci", "60s") };
-        let answer = claim_to(&daemon, &format!("c{n}"), json!({ "target": target }), offer_ttl);
+        let answer = claim_to(&daemon, &format!("c{n}"), &json!({ "target": target }), offer_ttl);
         assert_eq!(answer.status, 202, "{answer:?}");
     }
     for jobs in [ALIVE / 3, 2 * ALIVE / 3] {

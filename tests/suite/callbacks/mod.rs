@@ -31,10 +31,10 @@ fn daemon(capacity: u32, receiver: &FakeService) -> Daemon {
 
 /// Makes a claim with a callback.
 fn claim(daemon: &Daemon, id: &str, offer_ttl: &str) -> Response {
-    claim_to(daemon, id, json!({ "target": "ci" }), offer_ttl)
+    claim_to(daemon, id, &json!({ "target": "ci" }), offer_ttl)
 }
 
-fn claim_to(daemon: &Daemon, id: &str, callback: Value, offer_ttl: &str) -> Response {
+fn claim_to(daemon: &Daemon, id: &str, callback: &Value, offer_ttl: &str) -> Response {
     let body = json!({ "permits": { "lic": 1 }, "callback": callback, "offer_ttl": offer_ttl });
     daemon.call("PUT", &format!("/api/v1/claims/{id}"), &body.to_string())
 }

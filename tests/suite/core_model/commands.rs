@@ -171,7 +171,7 @@ impl Model {
             labels: request.labels.clone(),
             priority: request.priority,
             ttl,
-            queue_ttl: queue_ttl.filter(|_| !request.callback.is_some()),
+            queue_ttl: queue_ttl.filter(|_| request.callback.is_none()),
             offer_ttl: request.offer_ttl.unwrap_or(offer_ttl),
             wait_timeout: request.wait_timeout.or(wait_timeout),
             has_callback: request.callback.is_some(),
