@@ -252,7 +252,8 @@ impl Shared {
         let sent = self.courier.deliver(&work.record.callback, &work.event);
         let delivery = Delivery { started_at, duration: start.elapsed(), result: sent.result };
         self.service.note_delivery(work.sequence, delivery);
-        log_delivery(work, &delivery, &self.courier.lane(&work.record.callback));
+        let lane = self.courier.lane(&work.record.callback);
+        log_delivery(work, &delivery, &lane, sent.detail.as_deref());
         tried(&sent)
     }
 }
@@ -306,9 +307,10 @@ fn tried(sent: &Sent) -> Tried {
     }
 }
 
-fn log_delivery(work: &Work, delivery: &Delivery, lane: &str) {
+fn log_delivery(work: &Work, delivery: &Delivery, lane: &str, detail: Option<&str>) {
     let (id, number) = (&work.event.claim_id, work.record.deliveries.len() + 1);
     let seconds = delivery.duration.as_secs_f64();
+    let detail = detail.map(|detail| format!(": {detail}")).unwrap_or_default();
     let what = match delivery.result {
         DeliveryResult::Answered { status } => format!("status {status}"),
         DeliveryResult::Failed(failure) => failure.as_str().to_owned(),
@@ -319,7 +321,7 @@ fn log_delivery(work: &Work, delivery: &Delivery, lane: &str) {
         );
     } else {
         log::warn!(
-            "callback of claim {id} to {lane}: delivery {number} failed, {what} after {seconds:.3} s"
+            "callback of claim {id} to {lane}: delivery {number} failed, {what} after {seconds:.3} s{detail}"
         );
     }
 }

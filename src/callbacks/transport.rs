@@ -9,7 +9,7 @@
 //! milliseconds with https (the system's certificates are read), and deliveries are few.
 
 use std::{
-    io::{self, ErrorKind, Read},
+    io::{ErrorKind, Read},
     sync::{Arc, atomic::AtomicUsize},
     time::{Duration, Instant},
 };
@@ -130,21 +130,21 @@ fn exchange(agent: &Agent, outgoing: &Outgoing, now: WallTime) -> Result<Sent, u
     let mut response = agent.run(request.body(outgoing.body.as_str())?)?;
     let status = response.status().as_u16();
     let retry_after = retry_after(status, response.headers(), now);
-    throw_away(&mut response.body_mut().as_reader())?;
+    throw_away(&mut response.body_mut().as_reader());
     Ok(Sent { result: DeliveryResult::Answered { status }, retry_after, detail: None })
 }
 
-/// Reads what fits. A body that is longer is still an answer.
-fn throw_away(body: &mut impl Read) -> io::Result<()> {
+/// Reads what fits. A body that is longer, comes too slowly or breaks off is still an answer: whoever said 200 has taken
+/// the event, and calling again would start its job twice.
+fn throw_away(body: &mut impl Read) {
     let mut buffer = [0; 4_096];
     let mut left = BODY_BYTES_MAX;
     while left > 0 {
-        match body.read(&mut buffer)? {
-            0 => break,
-            read => left = left.saturating_sub(read),
+        match body.read(&mut buffer) {
+            Ok(0) | Err(_) => break,
+            Ok(read) => left = left.saturating_sub(read),
         }
     }
-    Ok(())
 }
 
 /// `Retry-After`: seconds, or a date (RFC 9110, 10.2.3).
