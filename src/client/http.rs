@@ -101,7 +101,7 @@ impl Connection {
     }
 
     /// `PUT /api/v1/claims/{id}?wait=50s`: acquires, or goes on waiting for `wait`, in whole seconds up to
-    /// [`WAIT_MAX`].
+    /// [`WAIT_MAX`]; with zero it does not block.
     ///
     /// # Errors
     /// When there is no answer.
@@ -112,8 +112,19 @@ impl Connection {
         wait: Duration,
     ) -> Result<Answer, Unreachable> {
         let wait = wait.min(WAIT_MAX);
-        let path = format!("/api/v1/claims/{id}?wait={}s", wait.as_secs());
+        let path = format!("/api/v1/claims/{id}{}", wait_query(wait));
         self.call(&Method::PUT, &path, body, wait + ANSWER_TIMEOUT)
+    }
+
+    /// `POST /api/v1/claims/{id}/renew?wait=50s`: confirms an offer, or goes on waiting for `wait`, as
+    /// [`acquire`](Connection::acquire) does, for a claim that is there.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub(super) fn confirm(&self, id: &ClaimId, wait: Duration) -> Result<Answer, Unreachable> {
+        let wait = wait.min(WAIT_MAX);
+        let path = format!("/api/v1/claims/{id}/renew{}", wait_query(wait));
+        self.call(&Method::POST, &path, "", wait + ANSWER_TIMEOUT)
     }
 
     /// `POST /api/v1/claims/{id}/renew`: prolongs the lease, or replaces its length by `ttl`.
@@ -251,6 +262,14 @@ impl Connection {
             stage,
             may_have_arrived: stage == Stage::Answer,
         }
+    }
+}
+
+/// The query for a call that blocks for `wait`, in whole seconds.
+fn wait_query(wait: Duration) -> String {
+    match wait.as_secs() {
+        0 => String::new(),
+        seconds => format!("?wait={seconds}s"),
     }
 }
 

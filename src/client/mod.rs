@@ -17,6 +17,7 @@
 //! `acquire` have in common, `ask` what the others do.
 
 mod acquire;
+mod adopt;
 mod args;
 mod ask;
 mod backoff;
@@ -29,6 +30,7 @@ mod http;
 mod lease;
 mod moment;
 mod options;
+mod order;
 mod outage;
 mod output;
 mod progress;

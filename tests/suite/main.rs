@@ -7,6 +7,7 @@ mod bad_request;
 mod bounds;
 mod bursts;
 mod client;
+mod client_adopt;
 mod client_commands;
 mod client_doctor;
 mod client_help;

@@ -14,6 +14,7 @@ use crate::{
         event::Event,
         lease::{LeaseEvent, Loss},
         options::{self, ClaimOptions},
+        order::Order,
         output,
         release::RELEASE_TIME_MAX,
         replies::Grant,
@@ -70,7 +71,7 @@ pub(super) fn main(arguments: &[OsString]) -> Result<u8, Failure> {
         let id = own.id.as_deref().map(options::claim_id).transpose()?;
         let claim = ClaimOptions { id, ..claim };
         let watched = watched(&own)?;
-        let mut session = Session::begin(&claim, "an acquire")?;
+        let mut session = Session::begin(Order::make(&claim)?, "an acquire")?;
         let stays = watched.is_some();
         if let Some(process) = watched {
             unix::watch_process(process, &session.sender)?;
@@ -108,11 +109,11 @@ fn watched(own: &AcquireArgs) -> Result<Option<unix::Other>, Failure> {
 
 /// Tells who asked that the permits are there. If that cannot be told they are given back, for nobody
 /// would.
-fn hand_over(session: &mut Session<'_>, own: &AcquireArgs, grant: &Grant) -> Result<(), Failure> {
+fn hand_over(session: &mut Session, own: &AcquireArgs, grant: &Grant) -> Result<(), Failure> {
     let written = if own.json {
         output::write_json(&grant.body)
     } else {
-        output::write(&format!("{}\n", session.id))
+        output::write(&format!("{}\n", session.order.id))
     };
     if let Err(failure) = written {
         session.reporter.warn("nobody hears of the claim; giving the permits back");
@@ -123,20 +124,20 @@ fn hand_over(session: &mut Session<'_>, own: &AcquireArgs, grant: &Grant) -> Res
 }
 
 /// Leaves the claim to its ttl, unless a signal came in the last moment.
-fn leave(session: &mut Session<'_>) -> Result<u8, Failure> {
+fn leave(session: &mut Session) -> Result<u8, Failure> {
     match session.signal_so_far() {
         Some(signal) => give_back(session, exit::by_signal(signal)),
         None => Ok(exit::OK),
     }
 }
 
-fn give_back(session: &mut Session<'_>, code: u8) -> Result<u8, Failure> {
+fn give_back(session: &mut Session, code: u8) -> Result<u8, Failure> {
     session.release(RELEASE_TIME_MAX)?;
     Ok(code)
 }
 
 /// Holds the permits until the process has ended or a signal comes.
-fn stay(session: &mut Session<'_>, grant: &Grant, received: Instant) -> Result<u8, Failure> {
+fn stay(session: &mut Session, grant: &Grant, received: Instant) -> Result<u8, Failure> {
     // The thread ends when this handle is dropped, at the end of this function.
     let _renewals = session.start_renewals(grant, received)?;
     loop {
@@ -158,7 +159,7 @@ fn stay(session: &mut Session<'_>, grant: &Grant, received: Instant) -> Result<u
 }
 
 /// The claim is over before the process is: by `release`, which is well, or by somebody else.
-fn over(session: &mut Session<'_>, loss: &Loss) -> Result<u8, Failure> {
+fn over(session: &mut Session, loss: &Loss) -> Result<u8, Failure> {
     let code = match loss.reason {
         Some(EndReason::Released) => {
             session.reporter.note("the claim was released");
