@@ -21,6 +21,7 @@ mod adopt;
 mod args;
 mod ask;
 mod backoff;
+mod callback;
 mod claim_list;
 mod commands;
 mod environment;

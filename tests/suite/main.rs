@@ -8,6 +8,7 @@ mod bounds;
 mod bursts;
 mod client;
 mod client_adopt;
+mod client_callbacks;
 mod client_commands;
 mod client_doctor;
 mod client_help;
