@@ -57,7 +57,6 @@ pub(super) fn vars(given: &[String]) -> Result<Vars, Failure> {
     checked("--var", &given.join(" "), Vars::new(vars))
 }
 
-#[cfg(test)]
 /// `name` with its vars, for people: `gitlab-fpga (project=42, job=sim)`.
 pub(super) fn describe<'a>(
     name: &str,

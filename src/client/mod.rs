@@ -24,6 +24,7 @@ mod backoff;
 mod callback;
 mod claim_list;
 mod commands;
+mod delivery;
 mod environment;
 mod event;
 mod hold;

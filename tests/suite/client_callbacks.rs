@@ -92,3 +92,151 @@ fn what_contradicts_a_callback_is_a_usage_error() {
     }
     assert_eq!(service.calls().len(), 0);
 }
+
+/// The deliveries of an offered claim: one that failed, and one more that ended so.
+fn deliveries(last: &Value, next_attempt_at: &Value, state: &str) -> String {
+    let first = json!({"number": 1, "started_at": "2026-11-24T03:50:53.012Z", "duration_seconds": 0.034,
+        "status": 503, "error": null, "result": "failed"});
+    let both = if last.is_null() { json!([]) } else { json!([first, last]) };
+    json!({"deliveries": both, "webhook_id": "msg_1", "next_attempt_at": next_attempt_at,
+        "callback": {"target": "ci", "vars": {"project": "42"}}, "claim_state": state, "revision": 7})
+    .to_string()
+}
+
+fn failed() -> Value {
+    json!({"number": 2, "started_at": "2026-11-24T03:50:59Z", "duration_seconds": 12.5,
+        "status": null, "error": "connect", "result": "failed"})
+}
+
+/// A service that answers with this, twelve seconds before the next try.
+fn telling(body: String) -> FakeService {
+    let date = "Date: Tue, 24 Nov 2026 03:51:04 GMT\r\n";
+    FakeService::start(move |_| Reply::Answer(200, date, body.clone()))
+}
+
+#[test]
+fn deliveries_are_a_table_and_what_comes_next() {
+    let service = telling(deliveries(&failed(), &json!("2026-11-24T03:51:16Z"), "offered"));
+    let (stdout, stderr) = outcome(&mut ctl(&service, "deliveries c1"), 0);
+    let expected = "calls ci (project=42), webhook id msg_1\n\
+        NUMBER  STARTED                  DURATION  RESULT\n     \
+        1  2026-11-24 03:50:53 UTC    0.034s  failed: HTTP 503\n     \
+        2  2026-11-24 03:50:59 UTC     12.5s  failed: connect\n\
+        next: it is tried in 12s, at 2026-11-24 03:51:16 UTC\n\
+        to do: nobody takes the connection: is the CI system up, ";
+    assert!(stdout.starts_with(expected), "{stdout}");
+    assert_eq!(stderr, "");
+    assert_eq!(service.calls()[0].target, "/api/v1/claims/c1/deliveries");
+    let (json, _) = outcome(&mut ctl(&service, "deliveries c1 --json"), 0);
+    assert_eq!(serde_json::from_str::<Value>(&json).unwrap()["deliveries"][1], failed());
+}
+
+#[test]
+fn what_comes_next_depends_on_the_claim() {
+    let delivered = json!({"number": 2, "started_at": "2026-11-24T03:50:59Z", "duration_seconds": 0.2,
+        "status": 201, "error": null, "result": "delivered"});
+    for (last, state, expected) in [
+        (&Value::Null, "waiting", "next: the claim waits; ci is called when its turn comes"),
+        (&Value::Null, "offered", "next: ci is called at once"),
+        (
+            &delivered,
+            "offered",
+            "next: the started job confirms the offer: semaphorectl run --claim c1",
+        ),
+        (&failed(), "offered", "semaphorectl deliveries c1 --retry makes one"),
+        (&delivered, "held", "next: nothing, a job has confirmed the offer"),
+        (&failed(), "ended", "next: nothing, the claim is over"),
+    ] {
+        let service = telling(deliveries(last, &Value::Null, state));
+        let (stdout, _) = outcome(&mut ctl(&service, "deliveries c1"), 0);
+        assert!(stdout.contains(expected), "{state}: {stdout}");
+        let advised = stdout.contains("to do: ");
+        assert_eq!(advised, *last == failed(), "{state}: {stdout}");
+        assert_eq!(stdout.contains("NUMBER"), !last.is_null(), "{stdout}");
+    }
+}
+
+#[test]
+fn the_last_delivery_is_tried_again() {
+    let service = FakeService::start(|call| match call.method.as_str() {
+        "GET" => Reply::json(200, deliveries(&failed(), &Value::Null, "offered")),
+        _ => Reply::json(202, deliveries(&failed(), &json!("2026-11-24T03:51:05Z"), "offered")),
+    });
+    let (stdout, _) = outcome(&mut ctl(&service, "deliveries c1 --retry"), 0);
+    assert!(stdout.contains("next: it is tried at once"), "{stdout}");
+    let posts = service.calls_of("POST");
+    assert_eq!(posts.len(), 1);
+    assert_eq!(
+        (posts[0].target.as_str(), posts[0].body.as_str()),
+        ("/api/v1/claims/c1/deliveries/2/retry", "")
+    );
+    let service = FakeService::start(|call| match call.method.as_str() {
+        "GET" => Reply::json(200, deliveries(&failed(), &Value::Null, "held")),
+        _ => Reply::problem(409, "not-offered", "the claim is held"),
+    });
+    let (_, stderr) = outcome(&mut ctl(&service, "deliveries c1 --retry"), 65);
+    assert!(stderr.contains("the claim is held (not-offered, HTTP 409)"), "{stderr}");
+    let service = telling(deliveries(&Value::Null, &Value::Null, "waiting"));
+    let (_, stderr) = outcome(&mut ctl(&service, "deliveries c1 --retry"), 65);
+    assert!(stderr.contains("nothing was called yet"), "{stderr}");
+    assert_eq!(service.calls_of("POST").len(), 0);
+}
+
+#[test]
+fn deliveries_of_other_claims_are_refused() {
+    for (status, code) in [(404, "unknown-claim"), (409, "no-callback")] {
+        let service = FakeService::start(move |_| Reply::problem(status, code, "no such thing"));
+        let (_, stderr) = outcome(&mut ctl(&service, "deliveries c1"), 65);
+        assert!(stderr.contains(&format!("no such thing ({code}, HTTP {status})")), "{stderr}");
+    }
+}
+
+fn test_outcome(delivered: bool, status: Option<u16>, error: Option<&str>) -> String {
+    json!({"target": "ci", "delivered": delivered, "status": status, "error": error,
+        "duration_seconds": 0.2, "webhook_id": "msg_1", "started_at": "2026-11-24T03:50:53Z"})
+    .to_string()
+}
+
+#[test]
+fn a_target_that_takes_the_call_is_well() {
+    let service = telling(test_outcome(true, Some(204), None));
+    let (stdout, stderr) = outcome(&mut ctl(&service, "callback-test ci --var project=42"), 0);
+    assert_eq!(stdout, "ci took the call: HTTP 204 after 0.200s, webhook id msg_1\n");
+    assert_eq!(stderr, "");
+    let (json, _) = outcome(&mut ctl(&service, "callback-test ci --json"), 0);
+    assert_eq!(json, test_outcome(true, Some(204), None) + "\n");
+    let calls = service.calls();
+    assert_eq!(calls[0].target, "/api/v1/callbacks/ci/test");
+    assert_eq!(
+        (calls[0].method.as_str(), calls[0].body.as_str()),
+        ("POST", r#"{"vars":{"project":"42"}}"#)
+    );
+    assert_eq!(calls[1].body, "");
+}
+
+#[test]
+fn a_target_that_does_not_is_told_with_advice() {
+    for (status, error, end, advice) in [
+        (None, Some("resolve"), "resolve", "look it up there"),
+        (None, Some("address-refused"), "address-refused", "allow_cidrs of [callbacks.targets.ci]"),
+        (None, Some("tls"), "tls", "put the CA of the CI system into the certificate store"),
+        (Some(401), None, "HTTP 401", "secret_file of [callbacks.targets.ci]"),
+        (Some(404), None, "HTTP 404", "check the vars"),
+    ] {
+        let service = telling(test_outcome(false, status, error));
+        let (stdout, stderr) = outcome(&mut ctl(&service, "callback-test ci"), 65);
+        assert_eq!(stdout, "");
+        assert!(
+            stderr.contains(&format!("ci did not take the call: {end} after 0.200s")),
+            "{stderr}"
+        );
+        assert!(stderr.contains(advice), "{stderr}");
+        let (json, _) = outcome(&mut ctl(&service, "callback-test ci --json"), 65);
+        assert_eq!(json, test_outcome(false, status, error) + "\n");
+    }
+    let service =
+        FakeService::start(|_| Reply::problem(422, "callback-refused", "project is missing"));
+    let (_, stderr) = outcome(&mut ctl(&service, "callback-test ci"), 65);
+    assert!(stderr.contains("project is missing (callback-refused, HTTP 422)"), "{stderr}");
+    assert_eq!(service.calls().len(), 1, "a call is not repeated");
+}
