@@ -27,7 +27,7 @@ impl CallEnd {
     pub(super) fn advice(&self, target: Option<&str>) -> String {
         let section = match target {
             Some(name) => format!("[callbacks.targets.{name}]"),
-            None => "[callbacks]".to_owned(),
+            None => "[[callbacks.allow]]".to_owned(),
         };
         match (self.status, self.error.as_deref()) {
             (Some(status), _) => advice_on_status(status, &section),
@@ -141,7 +141,7 @@ mod tests {
             assert_eq!(end.describe(), format!("HTTP {status}"));
             assert!(end.advice(Some("ci")).contains(word), "{status}");
         }
-        assert!(ended(Some(302), None).advice(None).contains("[callbacks] of"));
+        assert!(ended(Some(302), None).advice(None).contains("[[callbacks.allow]] of"));
         assert_eq!(ended(None, None).describe(), "no answer");
     }
 
