@@ -90,7 +90,7 @@ fn advice_on_error(error: &str, section: &str) -> String {
                   service's machine, and check that the certificate is valid and made for the name in the url"
             .to_owned(),
         "timeout" => "there was no answer in time: is the CI system overloaded, or does a firewall drop the \
-                      packets? It may have started the job all the same"
+                      packets? It may have started the job all the same; callbacks.timeout gives it longer"
             .to_owned(),
         "protocol" => format!(
             "what answered does not speak HTTP as it should: check scheme and port of the url of {section}"

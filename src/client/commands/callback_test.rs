@@ -25,7 +25,7 @@ use crate::{
 /// systems this REALLY STARTS THE JOB that the vars name.
 #[derive(Debug, PartialEq, FromArgs, ArgsInfo)]
 #[argh(
-    example = "semaphorectl callback-test gitlab-fpga --var project=42 --var job=hello",
+    example = "semaphorectl callback-test gitlab-fpga --var job_id=412",
     note = "The call is a real one, without a claim behind it: a job that begins with\n\
             `semaphorectl run --claim` starts, and finds no claim of its id. Name a job for\n\
             which that does no harm.",
