@@ -1,6 +1,11 @@
 //! The transport against receivers of all kinds.
 
-use std::{io::Write, net::SocketAddr, process::Command, sync::Mutex};
+use std::{
+    io::Write,
+    net::SocketAddr,
+    process::Command,
+    sync::{Mutex, atomic::AtomicUsize},
+};
 
 use super::*;
 use crate::callbacks::{
@@ -35,7 +40,7 @@ fn send(receiving: &Receiving, timeout: Duration) -> Sent {
 fn failure(sent: &Sent) -> DeliveryFailure {
     match sent.result {
         DeliveryResult::Failed(failure) => failure,
-        DeliveryResult::Answered { status } => panic!("answered {status}"),
+        other => panic!("{other:?}"),
     }
 }
 
