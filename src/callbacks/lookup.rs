@@ -33,9 +33,9 @@ use super::{
 };
 
 /// Most threads that ask the system's resolver at the same time.
-pub(super) const LOOKUPS_MAX: usize = 256;
+const LOOKUPS_MAX: usize = 256;
 /// Most of them for one name: those of one lane.
-const LOOKUPS_OF_NAME_MAX: usize = 4;
+pub(super) const LOOKUPS_OF_NAME_MAX: usize = 4;
 /// Most addresses of a name that are tried, in the order of the resolver; all are checked.
 const ADDRESSES_MAX: usize = 16;
 
