@@ -8,7 +8,10 @@ use std::{
 use super::{
     BlockedClaim, Peer, Service,
     blocked::Asked,
-    core::{ClaimView, Command, Core, ENDED_REMEMBERED, Error, Now, Outcome, Presence},
+    core::{
+        CLAIM_REQUESTS_MAX, ClaimView, Command, Core, ENDED_REMEMBERED, Error, Now, Outcome,
+        Presence,
+    },
     gates::Role,
     state::State,
 };
@@ -120,7 +123,10 @@ impl Service {
             Err(error) => return Attempt::Done(Err(state.refusal(error))),
         };
         match (outcome, slot, deadline) {
-            (Outcome::Waiting { sequence, blocked: true }, Some(slot), Some(deadline)) => {
+            // The core counts them by a claim's presence; one with a callback is present always.
+            (Outcome::Waiting { sequence, blocked: true }, Some(slot), Some(deadline))
+                if state.gates.holders(sequence) < usize::from(CLAIM_REQUESTS_MAX) =>
+            {
                 self.shared.hand_over(&mut state);
                 let entered = state.gates.enter(sequence, Role::Holder, peer.clone());
                 // The peer may be gone already and call back at once.

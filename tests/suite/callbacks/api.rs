@@ -76,6 +76,24 @@ fn a_waiting_claim_is_called_when_its_turn_comes() {
 }
 
 #[test]
+fn at_most_four_requests_block_on_it() {
+    let receiver = taking();
+    let daemon = daemon(1, &receiver);
+    daemon.call("PUT", "/api/v1/claims/h", r#"{"permits": {"lic": 1}}"#);
+    let body = r#"{"permits": {"lic": 1}, "callback": {"target": "ci"}}"#;
+    let block = || daemon.call_later("PUT", "/api/v1/claims/w?wait=20s", body);
+    let blocked: Vec<_> = (0..4).map(|_| block()).collect();
+    daemon.wait_for_blocked(4);
+    assert_eq!(block().join().unwrap().status, 202, "answered at once");
+    daemon.wait_for_blocked(4);
+    daemon.call("DELETE", "/api/v1/claims/h", "");
+    for request in blocked {
+        let answer = request.join().unwrap();
+        assert_eq!((answer.status, &answer.json()["state"]), (202, &"offered".into()));
+    }
+}
+
+#[test]
 fn an_offer_that_nobody_takes_goes_on_to_the_next_claim() {
     let refusing = FakeService::start(|call| match claim_of(call).as_str() {
         "bad" => Reply::json(404, "who?"),
