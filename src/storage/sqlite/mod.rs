@@ -15,6 +15,7 @@ mod live;
 mod lock;
 mod look;
 mod migrations;
+mod private;
 #[cfg(test)]
 mod tests;
 
@@ -89,7 +90,7 @@ impl SqliteStorage {
     /// older schema up to date.
     ///
     /// # Errors
-    /// When another process has the directory, the database is damaged, somebody else's or from a newer
+    /// When others than the owner may get at directory or database, another process has the directory, the database is damaged, somebody else's or from a newer
     /// version (it is left as it is then, byte by byte), or the system refuses.
     pub fn open(data_dir: &Path, durability: Durability) -> Result<SqliteStorage, Error> {
         DirBuilder::new()
@@ -97,9 +98,11 @@ impl SqliteStorage {
             .mode(0o700)
             .create(data_dir)
             .map_err(Named::new(data_dir).io("create"))?;
+        private::check_directory(data_dir)?;
         let lock = DirectoryLock::take(data_dir)?;
         let path = data_dir.join(DATABASE);
         let named = Named::new(&path);
+        private::check_database(&path)?;
         if look(&path, &named)? == Found::Nothing {
             migrations::create(&path, &named)?;
         }
