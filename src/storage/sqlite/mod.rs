@@ -15,6 +15,7 @@ mod live;
 mod lock;
 mod look;
 mod migrations;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -98,6 +99,7 @@ impl SqliteStorage {
             .create(data_dir)
             .map_err(Named::new(data_dir).io("create"))?;
         let lock = DirectoryLock::take(data_dir)?;
+        snapshot::clean_up(data_dir)?;
         let path = data_dir.join(DATABASE);
         let named = Named::new(&path);
         if look(&path, &named)? == Found::Nothing {
