@@ -129,7 +129,8 @@ impl Api {
     fn deliveries(&self, outcome: Outcome, claim: &Claim, revision: Revision) -> Handled {
         let Some(record) = &claim.callback else { return Err(no_callback(claim, revision)) };
         let now = self.service.now().wall;
-        let next = self.callbacks.next_try_in(claim.sequence);
+        let is_offered = matches!(claim.state, ClaimState::Offered { .. });
+        let next = self.callbacks.next_try_in(claim.sequence).filter(|_| is_offered);
         let numbered = (1..).zip(&record.deliveries);
         let body = DeliveriesBody {
             deliveries: numbered.map(|(n, tried)| DeliveryBody::new(n, tried)).collect(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Api, Error, Reply};
+use super::{Api, Error, Reply, wire::milliseconds_as_seconds};
 use crate::{
     model::{Revision, SemaphoreName, format_duration, nearest},
     semaphore::{Refusal, core},
@@ -12,7 +12,10 @@ use crate::{
 pub(super) fn seconds(duration: Duration) -> String {
     match duration.subsec_millis() {
         0 => format_duration(duration),
-        _ => format!("{}s", duration.as_secs_f64()),
+        _ => {
+            let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+            format!("{}s", milliseconds_as_seconds(ms))
+        }
     }
 }
 

@@ -131,6 +131,12 @@ impl DeliveryBody {
     }
 }
 
+/// The seconds that a reader expects. Not [`Duration::as_secs_f64`], which adds two parts, so that 5.815 s come out as
+/// 5.8149999999999995.
+pub(super) fn milliseconds_as_seconds(ms: u64) -> f64 {
+    ms as f64 / 1_000.0
+}
+
 /// A length of time in seconds: a whole number where it is one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Seconds(pub(super) Duration);
@@ -141,7 +147,7 @@ impl Serialize for Seconds {
         if ms.is_multiple_of(1_000) {
             return serializer.serialize_u64(ms / 1_000);
         }
-        serializer.serialize_f64(Duration::from_millis(ms).as_secs_f64())
+        serializer.serialize_f64(milliseconds_as_seconds(ms))
     }
 }
 

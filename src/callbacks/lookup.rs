@@ -57,7 +57,7 @@ impl Lookup for System {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NoAddress {
     /// One of them is not sent to.
-    #[error("{host} is not called, for it has the address {refused}")]
+    #[error("{host} is not called: its address {refused}")]
     Refused { host: String, refused: Refused },
     /// Nobody knows any.
     #[error(

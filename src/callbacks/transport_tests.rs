@@ -57,7 +57,7 @@ impl Script {
 }
 
 impl Lookup for Script {
-    fn addresses(&self, _: &str, _: u16) -> io::Result<Vec<SocketAddr>> {
+    fn addresses(&self, _: &str, _: u16) -> std::io::Result<Vec<SocketAddr>> {
         self.asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         let mut answers = self.answers.lock().unwrap();
         let answer = if answers.len() > 1 { answers.pop() } else { answers.last().cloned() };
@@ -263,7 +263,7 @@ fn rebinding_finds_no_second_question() {
 fn names_without_addresses_and_slow_name_servers() {
     struct Slow;
     impl Lookup for Slow {
-        fn addresses(&self, _: &str, _: u16) -> io::Result<Vec<SocketAddr>> {
+        fn addresses(&self, _: &str, _: u16) -> std::io::Result<Vec<SocketAddr>> {
             std::thread::sleep(Duration::from_secs(5));
             Ok(Vec::new())
         }

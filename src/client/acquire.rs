@@ -14,19 +14,20 @@ use std::{
 use crossbeam_channel::Sender;
 
 use super::{
-    Failure,
+    Failure, adopt,
     ask::SEE_DOCTOR,
     backoff::Backoff,
     event::Event,
     http::{Answer, Connection},
     lease::reason_of_revocation,
+    order::{Demand, Order},
     outage::{Arrival, Outage},
     replies::{ClaimReply, Grant, Problem, may_pass},
     stop::Stop,
 };
 use crate::{
     cli::exit,
-    model::{ClaimId, EndReason, format_duration},
+    model::{EndReason, format_duration},
 };
 
 /// How long the first PUT blocks.
@@ -55,7 +56,7 @@ pub(super) enum AcquireEvent {
 /// How an acquire ended.
 #[derive(Debug)]
 pub(super) enum AcquireEnd {
-    /// The claim is held.
+    /// The claim is held; one that is to be registered only: it is taken in.
     Held(Grant),
     /// There will be no permit.
     Failed {
@@ -68,22 +69,12 @@ pub(super) enum AcquireEnd {
     Stopped,
 }
 
-/// One claim's acquire.
+/// One claim's acquire. A claim that somebody else made is not PUT but renewed, all else being the same.
 pub(super) struct Acquire {
     /// The way to the service.
     pub(super) connection: Connection,
-    /// The claim.
-    pub(super) id: ClaimId,
-    /// Whether a person chose it, who may have used it before.
-    pub(super) id_chosen: bool,
-    /// What is asked for: [`request::body`](super::request::body).
-    pub(super) body: String,
-    /// Whether the claim may wait.
-    pub(super) queue: bool,
-    /// Longest wait; kept by the service, and here while the service does not take the claim in.
-    pub(super) wait_timeout: Option<Duration>,
-    /// How long the service may be out of reach.
-    pub(super) unreachable_timeout: Duration,
+    /// What to get.
+    pub(super) order: Arc<Order>,
     /// How long a PUT blocks, but for the first one.
     pub(super) wait: Duration,
     /// What is known of the PUTs so far.
@@ -114,7 +105,7 @@ impl Acquire {
     fn try_until_end(&self, stop: &Stop, report: &dyn Fn(AcquireEvent)) -> AcquireEnd {
         let begun = Instant::now();
         let mut backoff = Backoff::new();
-        let mut outage = Outage::new(self.unreachable_timeout);
+        let mut outage = Outage::new(self.order.service.unreachable_timeout);
         let (mut was_taken_in, mut has_failed) = (false, false);
         while !stop.is_ordered() {
             let sent = Instant::now();
@@ -135,7 +126,7 @@ impl Acquire {
                 }
                 Verdict::Busy { why, pause } => {
                     outage.end();
-                    if self.wait_timeout.is_some_and(|longest| begun.elapsed() >= longest) {
+                    if self.order.wait_timeout.is_some_and(|longest| begun.elapsed() >= longest) {
                         let message = format!("no permit within the wait timeout: {why}");
                         let failure = Failure::new(exit::NO_PERMIT, message);
                         return AcquireEnd::Failed { failure, may_exist: was_taken_in };
@@ -146,7 +137,7 @@ impl Acquire {
                 Verdict::Unreachable { why, pause } => {
                     has_failed = true;
                     if outage.is_over_after_failure(sent) {
-                        let longest = format_duration(self.unreachable_timeout);
+                        let longest = format_duration(self.order.service.unreachable_timeout);
                         let message = format!(
                             "the service was out of reach for {longest}: {why}\n{SEE_DOCTOR}"
                         );
@@ -171,14 +162,18 @@ impl Acquire {
         let mut failure = failure;
         if failure.exit == exit::REVOKED {
             let reason = Some(EndReason::Revoked);
-            failure.message.push_str(&reason_of_revocation(&self.connection, &self.id, reason));
+            failure.message.push_str(&reason_of_revocation(
+                &self.connection,
+                &self.order.id,
+                reason,
+            ));
         }
         let is_old = ended && !was_taken_in;
-        if !self.id_chosen || !(is_old || failure.exit == exit::INTERNAL) {
+        if !self.order.id_chosen || !(is_old || failure.exit == exit::INTERNAL) {
             return failure;
         }
         if is_old {
-            let (id, why) = (&self.id, failure.message.trim_start_matches("no permit: "));
+            let (id, why) = (&self.order.id, failure.message.trim_start_matches("no permit: "));
             let message = format!("claim {id} is over ({why}); choose another --id");
             return Failure::new(exit::REFUSED, message);
         }
@@ -186,10 +181,20 @@ impl Acquire {
     }
 
     fn try_once(&self, wait: Duration) -> Verdict {
-        match self.connection.acquire(&self.id, &self.body, wait) {
+        let (connection, id) = (&self.connection, &self.order.id);
+        let answer = match &self.order.demand {
+            Demand::Make { body, .. } => connection.acquire(id, body, wait),
+            Demand::Register { body, .. } => connection.acquire(id, body, Duration::ZERO),
+            Demand::Adopt => connection.confirm(id, wait),
+        };
+        match answer {
             Ok(answer) => {
                 self.arrival.record(true);
-                read_answer(&answer, self.queue)
+                let refusal = self.order.is_adopted().then(|| adopt::refusal(id, &answer));
+                match refusal.flatten() {
+                    Some(failure) => Verdict::Failed { failure, ended: true },
+                    None => read_answer(&answer, &self.order.demand),
+                }
             }
             Err(unreachable) => {
                 self.arrival.record(unreachable.may_have_arrived);
@@ -199,8 +204,8 @@ impl Acquire {
     }
 }
 
-/// What an answer to the PUT means. A 429 waits like a queue would; a 5xx is a service out of reach.
-fn read_answer(answer: &Answer, queue: bool) -> Verdict {
+/// What an answer to the PUT means, or to the renewal that takes its place. A 429 waits like a queue would; a 5xx is a service out of reach.
+fn read_answer(answer: &Answer, demand: &Demand) -> Verdict {
     let retry_after = answer.retry_after.map(|pause| pause.min(RETRY_AFTER_MAX));
     let problem = Problem::read(answer);
     let described = || problem.describe(answer);
@@ -210,7 +215,7 @@ fn read_answer(answer: &Answer, queue: bool) -> Verdict {
     };
     match answer.status {
         200..=202 => match ClaimReply::read(answer) {
-            Some(claim) if claim.state == "held" => {
+            Some(claim) if is_enough(&claim, demand) => {
                 let lease = claim.lease();
                 let body = answer.body.clone();
                 Verdict::Held(Grant { fences: claim.fences, lease, took: answer.took, body })
@@ -228,7 +233,9 @@ fn read_answer(answer: &Answer, queue: bool) -> Verdict {
         409 if problem.code == "claim-differs" => failed(exit::INTERNAL, described()),
         409 => failed(exit::NO_PERMIT, format!("no permit: {}", described())),
         401 | 403 => failed(exit::NOT_ALLOWED, format!("not allowed: {}", described())),
-        429 if !queue => failed(exit::NO_PERMIT, format!("no permit: {}", described())),
+        429 if matches!(demand, Demand::Make { queue: false, .. }) => {
+            failed(exit::NO_PERMIT, format!("no permit: {}", described()))
+        }
         429 => {
             let pause = retry_after.unwrap_or(RETRY_AFTER_DEFAULT).max(OFFER_PAUSE);
             Verdict::Busy { why: described(), pause }
@@ -236,6 +243,12 @@ fn read_answer(answer: &Answer, queue: bool) -> Verdict {
         status if may_pass(status) => Verdict::Unreachable { why: described(), pause: retry_after },
         _ => failed(exit::REFUSED, format!("refused: {}", described())),
     }
+}
+
+/// Whether the claim is in the state that was wanted.
+fn is_enough(claim: &ClaimReply, demand: &Demand) -> bool {
+    let taken_in = matches!(claim.state.as_str(), "waiting" | "offered");
+    claim.state == "held" || (taken_in && matches!(demand, Demand::Register { .. }))
 }
 
 /// How long to wait before the PUT is repeated: not at all after one that blocked, as asked after one

@@ -6,9 +6,13 @@ fn answer(status: u16, body: &str) -> Answer {
     Answer { status, body: body.into(), ..Answer::default() }
 }
 
+fn make(queue: bool) -> Demand {
+    Demand::Make { body: String::new(), queue }
+}
+
 /// What an answer means: an exit code, or a word.
 fn check(status: u16, body: &str, queue: bool, expected: &str) {
-    let verdict = match read_answer(&answer(status, body), queue) {
+    let verdict = match read_answer(&answer(status, body), &make(queue)) {
         Verdict::Held(_) => "held".to_owned(),
         Verdict::Waiting { .. } => "waiting".to_owned(),
         Verdict::Busy { .. } => "busy".to_owned(),
@@ -51,7 +55,7 @@ fn pause(state: &str, took_ms: u64, retry_after: Option<u64>, queue_ttl: u64) ->
         retry_after: retry_after.map(Duration::from_secs),
         ..answer(202, &body)
     };
-    match read_answer(&answer, true) {
+    match read_answer(&answer, &make(true)) {
         Verdict::Waiting { pause, .. } => pause,
         other => panic!("{other:?}"),
     }
@@ -65,4 +69,15 @@ fn a_wait_that_blocked_is_repeated_at_once() {
     assert_eq!(pause("waiting", 10, Some(100_000), 120), Duration::from_secs(60));
     assert_eq!(pause("waiting", 10, Some(50), 10), Duration::from_secs(5));
     assert_eq!(pause("offered", 10, Some(50), 10), OFFER_PAUSE);
+}
+
+#[test]
+fn a_claim_with_a_callback_is_done_when_it_is_taken_in() {
+    let register = Demand::Register { body: String::new(), callee: "ci".to_owned() };
+    for (status, state) in [(202, "waiting"), (202, "offered"), (200, "held")] {
+        let answer = answer(status, &format!(r#"{{"state":"{state}"}}"#));
+        assert!(matches!(read_answer(&answer, &register), Verdict::Held(_)), "{state}");
+    }
+    let full = answer(429, r#"{"code":"queue-full"}"#);
+    assert!(matches!(read_answer(&full, &register), Verdict::Busy { .. }));
 }

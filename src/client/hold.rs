@@ -54,7 +54,7 @@ struct Holding<'j> {
     kill_at: Option<Instant>,
 }
 
-impl Session<'_> {
+impl Session {
     /// Runs the child while the lease is kept, and gives the permits back when it has ended. Returns its
     /// exit code.
     ///
@@ -122,7 +122,7 @@ impl Session<'_> {
         })?;
         let started = Command::new(program)
             .args(arguments)
-            .env("SEMAPHORE_CLAIM_ID", self.id.as_str())
+            .env("SEMAPHORE_CLAIM_ID", self.order.id.as_str())
             .env("SEMAPHORE_FENCES", fences)
             .spawn();
         started.map_err(|error| {

@@ -7,10 +7,12 @@
 //! connection of its own.
 
 use std::{
+    collections::BTreeMap,
     io::ErrorKind,
     time::{Duration, Instant},
 };
 
+use serde_json::json;
 use ureq::{
     Agent, AsSendBody, Body, Timeout,
     http::{HeaderMap, Method, Request, Response},
@@ -18,13 +20,15 @@ use ureq::{
 };
 
 use super::service::ServiceAddress;
-use crate::model::{ClaimId, SemaphoreName, format_duration};
+use crate::model::{ClaimId, SemaphoreName, TargetName, Vars, format_duration};
 
 /// How long a request may block on a waiting claim. The service's own cap is the same, and NGINX gives
 /// up after 60 s.
 pub(super) const WAIT_MAX: Duration = Duration::from_secs(50);
 /// How much longer than asked for an answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the answer may take that waits for somebody else's. NGINX gives up as soon.
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a connection may take to be made.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest answer that is read: that of a page of claims with all the labels they may have is far below.
@@ -101,7 +105,7 @@ impl Connection {
     }
 
     /// `PUT /api/v1/claims/{id}?wait=50s`: acquires, or goes on waiting for `wait`, in whole seconds up to
-    /// [`WAIT_MAX`].
+    /// [`WAIT_MAX`]; with zero it does not block.
     ///
     /// # Errors
     /// When there is no answer.
@@ -112,8 +116,19 @@ impl Connection {
         wait: Duration,
     ) -> Result<Answer, Unreachable> {
         let wait = wait.min(WAIT_MAX);
-        let path = format!("/api/v1/claims/{id}?wait={}s", wait.as_secs());
+        let path = format!("/api/v1/claims/{id}{}", wait_query(wait));
         self.call(&Method::PUT, &path, body, wait + ANSWER_TIMEOUT)
+    }
+
+    /// `POST /api/v1/claims/{id}/renew?wait=50s`: confirms an offer, or goes on waiting for `wait`, as
+    /// [`acquire`](Connection::acquire) does, for a claim that is there.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub(super) fn confirm(&self, id: &ClaimId, wait: Duration) -> Result<Answer, Unreachable> {
+        let wait = wait.min(WAIT_MAX);
+        let path = format!("/api/v1/claims/{id}/renew{}", wait_query(wait));
+        self.call(&Method::POST, &path, "", wait + ANSWER_TIMEOUT)
     }
 
     /// `POST /api/v1/claims/{id}/renew`: prolongs the lease, or replaces its length by `ttl`.
@@ -126,7 +141,7 @@ impl Connection {
         ttl: Option<Duration>,
         timeout: Duration,
     ) -> Result<Answer, Unreachable> {
-        let body = ttl.map(|ttl| serde_json::json!({ "ttl": format_duration(ttl) }).to_string());
+        let body = ttl.map(|ttl| json!({ "ttl": format_duration(ttl) }).to_string());
         let body = body.unwrap_or_default();
         self.call(&Method::POST, &format!("/api/v1/claims/{id}/renew"), &body, timeout)
     }
@@ -144,8 +159,32 @@ impl Connection {
     /// # Errors
     /// When there is no answer.
     pub(super) fn revoke(&self, id: &ClaimId, reason: &str) -> Result<Answer, Unreachable> {
-        let body = serde_json::json!({ "reason": reason }).to_string();
+        let body = json!({ "reason": reason }).to_string();
         self.call(&Method::POST, &format!("/api/v1/claims/{id}/revoke"), &body, ANSWER_TIMEOUT)
+    }
+
+    /// `POST /api/v1/claims/{id}/deliveries/{number}/retry`: the service calls once more, at once.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub(super) fn retry_delivery(&self, id: &ClaimId, number: u64) -> Result<Answer, Unreachable> {
+        let path = format!("/api/v1/claims/{id}/deliveries/{number}/retry");
+        self.call(&Method::POST, &path, "", ANSWER_TIMEOUT)
+    }
+
+    /// `POST /api/v1/callbacks/{target}/test`: the service calls a target, and answers when that is over.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub(super) fn test_callback(
+        &self,
+        target: &TargetName,
+        vars: &Vars,
+    ) -> Result<Answer, Unreachable> {
+        let vars: BTreeMap<_, _> = vars.iter().collect();
+        let body =
+            if vars.is_empty() { String::new() } else { json!({ "vars": vars }).to_string() };
+        self.call(&Method::POST, &format!("/api/v1/callbacks/{target}/test"), &body, TEST_TIMEOUT)
     }
 
     /// `PATCH /api/v1/semaphores/{name}`: changes settings, by a JSON object of them. `force` ends claims
@@ -251,6 +290,14 @@ impl Connection {
             stage,
             may_have_arrived: stage == Stage::Answer,
         }
+    }
+}
+
+/// The query for a call that blocks for `wait`, in whole seconds.
+fn wait_query(wait: Duration) -> String {
+    match wait.as_secs() {
+        0 => String::new(),
+        seconds => format!("?wait={seconds}s"),
     }
 }
 

@@ -17,11 +17,14 @@
 //! `acquire` have in common, `ask` what the others do.
 
 mod acquire;
+mod adopt;
 mod args;
 mod ask;
 mod backoff;
+mod callback;
 mod claim_list;
 mod commands;
+mod delivery;
 mod environment;
 mod event;
 mod hold;
@@ -29,6 +32,7 @@ mod http;
 mod lease;
 mod moment;
 mod options;
+mod order;
 mod outage;
 mod output;
 mod progress;

@@ -11,7 +11,8 @@ use super::{
 use crate::{
     cli::exit,
     model::{
-        ClaimId, Holder, Invalid, Labels, Permits, Priority, SemaphoreName, bounds, parse_duration,
+        Callback, ClaimId, Holder, Invalid, Labels, Permits, Priority, SemaphoreName, bounds,
+        parse_duration,
     },
 };
 
@@ -21,6 +22,8 @@ pub(super) const PATIENCE_LONG: Duration = Duration::from_secs(5 * 60);
 pub(super) const PATIENCE_SHORT: Duration = Duration::from_secs(30);
 /// The same for what a person asks.
 pub(super) const PATIENCE_NONE: Duration = Duration::ZERO;
+/// The variable that names the claim around this process.
+const OUTER_CLAIM: &str = "SEMAPHORE_CLAIM_ID";
 /// Longest token, in bytes.
 const TOKEN_BYTES_MAX: usize = 4_096;
 
@@ -50,6 +53,10 @@ pub(super) struct ClaimOptions {
     pub(super) holder: Option<Holder>,
     /// Labels of the claim.
     pub(super) labels: Labels,
+    /// How long its offer stands.
+    pub(super) offer_ttl: Option<Duration>,
+    /// Whom the service calls when its turn comes, instead of a wait.
+    pub(super) callback: Option<Callback>,
     /// Whether to wait when the permits are not free.
     pub(super) queue: bool,
     /// Where the service is.
@@ -57,6 +64,19 @@ pub(super) struct ClaimOptions {
     /// Whether to write warnings and errors only.
     pub(super) quiet: bool,
     /// The claim that is held around this process.
+    pub(super) outer_claim: Option<String>,
+}
+
+/// A claim to be taken over.
+#[derive(Debug)]
+pub(super) struct AdoptOptions {
+    /// Which.
+    pub(super) id: ClaimId,
+    /// Where the service is.
+    pub(super) service: ServiceOptions,
+    /// Whether to write warnings and errors only.
+    pub(super) quiet: bool,
+    /// The claim that is named around this process; may be the same.
     pub(super) outer_claim: Option<String>,
 }
 
@@ -109,10 +129,37 @@ impl ClaimOptions {
             priority: priority.transpose()?,
             holder,
             labels: labels(&args.label)?,
+            offer_ttl: None,
+            callback: None,
             queue: !args.no_queue,
             service: ServiceOptions::new(service, PATIENCE_LONG, environment)?,
             quiet: args.quiet,
-            outer_claim: environment.variable("SEMAPHORE_CLAIM_ID"),
+            outer_claim: environment.variable(OUTER_CLAIM),
+        })
+    }
+}
+
+impl AdoptOptions {
+    /// Checks what was given; `id` is that of the claim.
+    ///
+    /// # Errors
+    /// As [`ServiceOptions::new`].
+    pub(super) fn new(
+        id: &str,
+        args: &ClaimArgs,
+        service: &ServiceArgs,
+        environment: &Environment,
+    ) -> Result<AdoptOptions, Failure> {
+        if id.is_empty() {
+            return Err(Failure::usage(
+                "--claim has no id; does this job get SEMAPHORE_CLAIM_ID from the callback that starts it?",
+            ));
+        }
+        Ok(AdoptOptions {
+            id: claim_id(id)?,
+            service: ServiceOptions::new(service, PATIENCE_LONG, environment)?,
+            quiet: args.quiet,
+            outer_claim: environment.variable(OUTER_CLAIM),
         })
     }
 }

@@ -187,8 +187,9 @@ impl Problem {
             Some(EndReason::Abandoned) => "the service did not hear of it for too long",
             Some(EndReason::Unsatisfiable) => "the capacity was lowered below what it asks for",
             Some(EndReason::Revoked) => "an admin revoked it",
-            Some(EndReason::CallbackFailed) | None if self.reason.is_empty() => "it ended",
-            Some(EndReason::CallbackFailed) | None => self.reason.as_str(),
+            Some(EndReason::CallbackFailed) => "no call of its callback got through",
+            None if self.reason.is_empty() => "it ended",
+            None => self.reason.as_str(),
         }
         .to_owned()
     }

@@ -14,7 +14,7 @@ use super::{
     event::{self, EVENTS_MAX, Event},
     http::Connection,
     lease::{self, LeaseEvent},
-    options::ClaimOptions,
+    order::Order,
     outage::Arrival,
     progress::Reporter,
     release::{self, RELEASE_TIME_MAX, ReleaseEnd},
@@ -23,10 +23,7 @@ use super::{
     unix,
     wait::{Cancel, WaitEnd},
 };
-use crate::{
-    cli::exit,
-    model::{ClaimId, Permits},
-};
+use crate::cli::exit;
 
 /// How long a PUT that was under way at the order to stop may take to come to its end, after the service
 /// said that it does not know the claim.
@@ -52,9 +49,9 @@ impl From<&AcquireEnd> for LastPut {
 }
 
 /// One run of `run` or `acquire`.
-pub(super) struct Session<'a> {
-    pub(super) claim: &'a ClaimOptions,
-    pub(super) id: ClaimId,
+pub(super) struct Session {
+    /// What to get.
+    pub(super) order: Arc<Order>,
     pub(super) connection: Connection,
     pub(super) sender: Sender<Event>,
     pub(super) events: Receiver<Event>,
@@ -80,37 +77,33 @@ pub(super) enum Obtained {
     Cancelled(u8),
 }
 
-impl<'a> Session<'a> {
-    /// Prepares a claim and catches signals from now on. `what` is the command, with its article.
+impl Session {
+    /// Prepares to get a claim and catches signals from now on. `what` is the command, with its article.
     ///
     /// # Errors
     /// When signals cannot be caught.
-    pub(super) fn begin(claim: &'a ClaimOptions, what: &str) -> Result<Session<'a>, Failure> {
+    pub(super) fn begin(order: Order, what: &str) -> Result<Session, Failure> {
         let (sender, events) = crossbeam_channel::bounded(EVENTS_MAX);
         unix::watch_signals(&sender)?;
-        let id = match &claim.id {
-            Some(id) => id.clone(),
-            None => ClaimId::new(&uuid::Uuid::now_v7().to_string()).map_err(|error| {
-                Failure::new(exit::INTERNAL, format!("the claim id must be {error}"))
-            })?,
-        };
         let mut session = Session {
-            claim,
-            id,
-            connection: Connection::new(&claim.service.address),
+            connection: Connection::new(&order.service.address),
             sender,
             events,
-            reporter: Reporter::new(claim.quiet),
+            reporter: Reporter::new(order.quiet),
             arrival: Arc::default(),
             last_put: LastPut::UnderWay,
             told_to_end: false,
+            order: Arc::new(order),
         };
+        if session.order.is_adopted() {
+            // It is there already, and a renewal that comes late makes none.
+            session.arrival.record(true);
+            session.last_put = LastPut::Over { may_exist: true };
+        }
         session.warn_of_dangers(what);
         Ok(session)
     }
-}
 
-impl Session<'_> {
     /// Waits for the permits. Where there will be none, the claim is given back, or the release was tried.
     ///
     /// # Errors
@@ -152,7 +145,8 @@ impl Session<'_> {
         received: Instant,
     ) -> Result<StopHandle, Failure> {
         let (handle, stop) = stop_pair();
-        let (connection, id, grant) = (self.connection.clone(), self.id.clone(), grant.clone());
+        let (connection, id, grant) =
+            (self.connection.clone(), self.order.id.clone(), grant.clone());
         event::spawn("renew", &self.sender, move |events| {
             lease::keep(&connection, &id, &grant, received, &stop, &events);
         })?;
@@ -184,13 +178,13 @@ impl Session<'_> {
     }
 
     fn warn_of_dangers(&mut self, what: &str) {
-        if let Some(outer) = &self.claim.outer_claim {
+        if let Some(outer) = &self.order.outer_claim {
             self.reporter.warn(&format!(
                 "{what} inside a run: claim {outer} is held around this one. Two jobs that each hold \
                  what the other waits for wait for ever; one claim for both does not: -p A=1 -p B=1"
             ));
         }
-        self.reporter.warn_of_exposed_token(&self.claim.service.address);
+        self.reporter.warn_of_exposed_token(&self.order.service.address);
     }
 
     /// The next event, or none when `timeout` is over.
@@ -218,11 +212,11 @@ impl Session<'_> {
             }
             Some(ReleaseEnd::Failed { why, .. }) => self.reporter.warn(&format!(
                 "claim {} could not be released and ends by itself when its time is over: {why}",
-                self.id
+                self.order.id
             )),
             None => self.reporter.warn(&format!(
                 "claim {} may not be released; it ends by itself when its time is over",
-                self.id
+                self.order.id
             )),
         }
         Ok(())
@@ -230,7 +224,7 @@ impl Session<'_> {
 
     /// One row of tries; `None` when a signal cut it short.
     fn release_once(&mut self, time_max: Duration) -> Result<Option<ReleaseEnd>, Failure> {
-        let (connection, id) = (self.connection.clone(), self.id.clone());
+        let (connection, id) = (self.connection.clone(), self.order.id.clone());
         let time_max = if self.arrival.is_none_so_far() { Duration::ZERO } else { time_max };
         event::spawn("release", &self.sender, move |events| {
             let end = release::release(&connection, &id, time_max);
@@ -271,14 +265,4 @@ impl Session<'_> {
             }
         }
     }
-}
-
-/// The permits in words: `1 permit of a and 2 of b`.
-pub(super) fn describe(permits: &Permits) -> String {
-    let parts = permits.iter().enumerate().map(|(at, (name, weight))| match (at, weight) {
-        (0, 1) => format!("1 permit of {name}"),
-        (0, _) => format!("{weight} permits of {name}"),
-        _ => format!("{weight} of {name}"),
-    });
-    parts.collect::<Vec<_>>().join(" and ")
 }

@@ -10,10 +10,10 @@ use super::{
     acquire::{Acquire, AcquireEnd, AcquireEvent},
     event::{self, Event},
     http::WAIT_MAX,
+    order::Demand,
     progress::{WaitLog, human},
     replies::Grant,
-    request,
-    session::{Session, describe},
+    session::Session,
     stop::stop_pair,
 };
 
@@ -63,7 +63,7 @@ struct Waiting {
     what: String,
 }
 
-impl Session<'_> {
+impl Session {
     /// Starts the acquire and waits for its end.
     ///
     /// # Errors
@@ -71,12 +71,7 @@ impl Session<'_> {
     pub(super) fn wait_for_permits(&mut self) -> Result<WaitEnd, Failure> {
         let acquire = Acquire {
             connection: self.connection.clone(),
-            id: self.id.clone(),
-            body: request::body(self.claim)?,
-            id_chosen: self.claim.id.is_some(),
-            queue: self.claim.queue,
-            wait_timeout: self.claim.wait_timeout,
-            unreachable_timeout: self.claim.service.unreachable_timeout,
+            order: Arc::clone(&self.order),
             wait: if self.reporter.is_terminal() { WAIT_ON_TERMINAL } else { WAIT_MAX },
             arrival: Arc::clone(&self.arrival),
         };
@@ -88,7 +83,7 @@ impl Session<'_> {
             position: None,
             trouble: None,
             log: WaitLog::default(),
-            what: describe(&self.claim.permits),
+            what: self.order.what.clone(),
         };
         loop {
             match self.next_event(TICK) {
@@ -123,10 +118,12 @@ impl Session<'_> {
             AcquireEnd::Held(grant) => {
                 let waited = waiting.begun.elapsed();
                 let what = &waiting.what;
-                self.reporter.note(&if waited < WAIT_WORTH_TELLING {
-                    format!("got {what}")
-                } else {
-                    format!("got {what} after {}", human(waited))
+                self.reporter.note(&match &self.order.demand {
+                    Demand::Register { callee, .. } => {
+                        format!("registered for {what}; its turn is told to {callee}")
+                    }
+                    _ if waited < WAIT_WORTH_TELLING => format!("got {what}"),
+                    _ => format!("got {what} after {}", human(waited)),
                 });
                 WaitEnd::Held { grant, received }
             }
@@ -158,7 +155,10 @@ impl Session<'_> {
         } else {
             let first = waiting.log.is_empty();
             if waiting.log.is_due(waited, waiting.position) {
-                let claim = if first { format!(" (claim {})", self.id) } else { String::new() };
+                // An adopted claim is in the text already.
+                let id = &self.order.id;
+                let named = first && !self.order.is_adopted();
+                let claim = if named { format!(" (claim {id})") } else { String::new() };
                 self.reporter.note(&format!("{text}{claim}"));
             }
         }

@@ -14,11 +14,11 @@ fn help(arguments: &[&str]) -> String {
 
 /// The subcommands that the overview lists.
 fn commands() -> Vec<String> {
-    let line = Regex::new(r"^  ([a-z]+) +[a-z]").unwrap();
+    let line = Regex::new(r"^  ([a-z-]+) +[a-z]").unwrap();
     let overview = help(&["--help"]);
     let found = overview.lines().filter_map(|text| line.captures(text));
     let commands: Vec<_> = found.map(|found| found[1].to_owned()).filter(is_no_example).collect();
-    assert_eq!(commands.len(), 12, "{commands:?}");
+    assert_eq!(commands.len(), 14, "{commands:?}");
     commands
 }
 

@@ -9,6 +9,8 @@ mod bursts;
 mod callbacks;
 mod callbacks_config;
 mod client;
+mod client_adopt;
+mod client_callbacks;
 mod client_commands;
 mod client_doctor;
 mod client_help;

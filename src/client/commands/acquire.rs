@@ -10,24 +10,28 @@ use crate::{
     client::{
         Failure,
         args::{self, ClaimArgs},
+        callback,
         environment::Environment,
         event::Event,
         lease::{LeaseEvent, Loss},
         options::{self, ClaimOptions},
+        order::Order,
         output,
         release::RELEASE_TIME_MAX,
         replies::Grant,
         session::{Obtained, Session},
         unix,
     },
-    model::EndReason,
+    model::{Callback, EndReason},
 };
 
-/// Waits for permits, and writes the id of the claim that holds them.
+/// Waits for permits, and writes the id of the claim that holds them. With --callback it does not wait: the
+/// service calls when the claim's turn comes.
 #[derive(Debug, Default, PartialEq, FromArgs, ArgsInfo)]
 #[argh(
     example = "id=$(semaphorectl acquire FlexLM-Riviera --ttl 2h) || exit",
     example = "vsim -do run.do; semaphorectl release \"$id\"",
+    example = "semaphorectl acquire FlexLM-Riviera --callback gitlab-fpga --var project=42",
     note = "With --ttl it ends when it has the permits. They come back by `release`, or when\n\
             the ttl is over; `renew` prolongs it.\n\
             With --while-pid it stays, renews, and gives them back when that process has\n\
@@ -35,7 +39,10 @@ use crate::{
             exec 3< <(semaphorectl acquire FlexLM-Riviera --while-pid $$)\n  \
             read -r id <&3 || exit\n\
             A signal while it waits leaves the queue; while it stays, it gives the permits\n\
-            back. `run` does all of this for a single command, and better.",
+            back. `run` does all of this for a single command, and better.\n\
+            With --callback it ends at once, and leaves the claim waiting. The job that the\n\
+            call starts takes it over: semaphorectl run --claim ID -- command. A step that\n\
+            may be repeated should choose the --id, and then makes no second claim.",
     note = "Exit codes: 0; 128 + signal; 64, 65, 69, 70, 74, 75, 77, 78, 79 and 80 as in\n\
             `semaphorectl help exit-codes`."
 )]
@@ -49,6 +56,18 @@ struct AcquireArgs {
     /// the id of the claim; the same one again, with the same request, is the same claim (a new id)
     #[argh(option, arg_name = "ID")]
     id: Option<String>,
+    /// do not wait: this target of the service's configuration is called when the claim's turn comes
+    #[argh(option, arg_name = "TARGET")]
+    callback: Option<String>,
+    /// the same with a URL that the configuration permits
+    #[argh(option, arg_name = "URL")]
+    callback_url: Option<String>,
+    /// a var for the target, such as the project or the job to start; may be repeated
+    #[argh(option, arg_name = "NAME=VALUE")]
+    var: Vec<String>,
+    /// with a callback: how long the job may take to start before the permits go to the next (10m)
+    #[argh(option, arg_name = "DURATION")]
+    offer_ttl: Option<String>,
     /// write the claim as the service's JSON, not its id alone
     #[argh(switch)]
     json: bool,
@@ -68,9 +87,11 @@ pub(super) fn main(arguments: &[OsString]) -> Result<u8, Failure> {
         let ttl = own.ttl.as_deref();
         let claim = ClaimOptions::new(&own.names, &claim, ttl, service, &environment)?;
         let id = own.id.as_deref().map(options::claim_id).transpose()?;
-        let claim = ClaimOptions { id, ..claim };
-        let watched = watched(&own)?;
-        let mut session = Session::begin(&claim, "an acquire")?;
+        let callback = callback(&own, &claim)?;
+        let offer_ttl = options::duration("--offer-ttl", own.offer_ttl.as_deref())?;
+        let watched = if callback.is_some() { None } else { watched(&own)? };
+        let claim = ClaimOptions { id, callback, offer_ttl, ..claim };
+        let mut session = Session::begin(Order::make(&claim)?, "an acquire")?;
         let stays = watched.is_some();
         if let Some(process) = watched {
             unix::watch_process(process, &session.sender)?;
@@ -85,6 +106,23 @@ pub(super) fn main(arguments: &[OsString]) -> Result<u8, Failure> {
     })
 }
 
+/// Whom to call, if the claim is to be left with a callback.
+fn callback(own: &AcquireArgs, claim: &ClaimOptions) -> Result<Option<Callback>, Failure> {
+    let target = own.callback.as_deref();
+    let callback = callback::callback(target, own.callback_url.as_deref(), &own.var)?;
+    let message = match callback {
+        Some(_) if own.while_pid.is_some() => {
+            "--while-pid stays, and a callback is there so that nobody has to: choose one of them"
+        }
+        Some(_) if !claim.queue => {
+            "--no-queue does not wait, and a callback is for a claim that does: choose one of them"
+        }
+        None if own.offer_ttl.is_some() => "--offer-ttl is for claims with a --callback",
+        _ => return Ok(callback),
+    };
+    Err(Failure::usage(message))
+}
+
 /// The process for which the permits are to be held, if there is to be one.
 fn watched(own: &AcquireArgs) -> Result<Option<unix::Other>, Failure> {
     let Some(text) = &own.while_pid else {
@@ -92,7 +130,7 @@ fn watched(own: &AcquireArgs) -> Result<Option<unix::Other>, Failure> {
             Some(_) => Ok(None),
             None => Err(Failure::usage(
                 "say how long: --ttl 2h keeps the permits for two hours, --while-pid PID for as \
-                 long as that process lives",
+                 long as that process lives; or --callback TARGET to be called instead of waiting",
             )),
         };
     };
@@ -108,11 +146,11 @@ fn watched(own: &AcquireArgs) -> Result<Option<unix::Other>, Failure> {
 
 /// Tells who asked that the permits are there. If that cannot be told they are given back, for nobody
 /// would.
-fn hand_over(session: &mut Session<'_>, own: &AcquireArgs, grant: &Grant) -> Result<(), Failure> {
+fn hand_over(session: &mut Session, own: &AcquireArgs, grant: &Grant) -> Result<(), Failure> {
     let written = if own.json {
         output::write_json(&grant.body)
     } else {
-        output::write(&format!("{}\n", session.id))
+        output::write(&format!("{}\n", session.order.id))
     };
     if let Err(failure) = written {
         session.reporter.warn("nobody hears of the claim; giving the permits back");
@@ -123,20 +161,20 @@ fn hand_over(session: &mut Session<'_>, own: &AcquireArgs, grant: &Grant) -> Res
 }
 
 /// Leaves the claim to its ttl, unless a signal came in the last moment.
-fn leave(session: &mut Session<'_>) -> Result<u8, Failure> {
+fn leave(session: &mut Session) -> Result<u8, Failure> {
     match session.signal_so_far() {
         Some(signal) => give_back(session, exit::by_signal(signal)),
         None => Ok(exit::OK),
     }
 }
 
-fn give_back(session: &mut Session<'_>, code: u8) -> Result<u8, Failure> {
+fn give_back(session: &mut Session, code: u8) -> Result<u8, Failure> {
     session.release(RELEASE_TIME_MAX)?;
     Ok(code)
 }
 
 /// Holds the permits until the process has ended or a signal comes.
-fn stay(session: &mut Session<'_>, grant: &Grant, received: Instant) -> Result<u8, Failure> {
+fn stay(session: &mut Session, grant: &Grant, received: Instant) -> Result<u8, Failure> {
     // The thread ends when this handle is dropped, at the end of this function.
     let _renewals = session.start_renewals(grant, received)?;
     loop {
@@ -158,7 +196,7 @@ fn stay(session: &mut Session<'_>, grant: &Grant, received: Instant) -> Result<u
 }
 
 /// The claim is over before the process is: by `release`, which is well, or by somebody else.
-fn over(session: &mut Session<'_>, loss: &Loss) -> Result<u8, Failure> {
+fn over(session: &mut Session, loss: &Loss) -> Result<u8, Failure> {
     let code = match loss.reason {
         Some(EndReason::Released) => {
             session.reporter.note("the claim was released");

@@ -2,8 +2,10 @@
 
 mod acquire;
 mod admin;
+mod callback_test;
 mod checks;
 mod claims;
+mod deliveries;
 mod doctor;
 mod ids;
 mod queue;
@@ -53,6 +55,7 @@ const GROUPS: [(&str, &[Command]); 3] = [
             command("status", "the semaphores, or one with holders and queue", status::main),
             command("queue", "who waits for a semaphore, in order", queue::main),
             command("claims", "who holds and who waits", claims::main),
+            command("deliveries", "the calls of a claim's callback, and --retry", deliveries::main),
             command("doctor", "what is wrong between here and the service", doctor::main),
         ],
     ),
@@ -63,6 +66,7 @@ const GROUPS: [(&str, &[Command]); 3] = [
             command("open", "grant them again", admin::open),
             command("resize", "change how many permits there are", admin::resize),
             command("revoke", "end somebody's claim", ids::revoke),
+            command("callback-test", "call a target: really starts its job", callback_test::main),
         ],
     ),
 ];
@@ -109,13 +113,12 @@ fn usage(message: String) -> Failure {
 
 /// The help text of the program as a whole: one screen.
 fn overview() -> String {
-    let mut text = "Waits for permits of a semaphore, and holds them while a job runs:\n  \
-                    semaphorectl run FlexLM-Riviera -- vsim -do run.do\n"
-        .to_owned();
+    let mut text =
+        "Holds permits for a job: semaphorectl run FlexLM-Riviera -- vsim -do run.do\n".to_owned();
     for (group, commands) in GROUPS {
         text.push_str(&format!("\n{group}\n"));
         for command in commands {
-            text.push_str(&format!("  {:10}{}\n", command.name, command.summary));
+            text.push_str(&format!("  {:15}{}\n", command.name, command.summary));
         }
     }
     text.push_str(

@@ -10,7 +10,8 @@ use crate::client::{
     args::{self, ClaimArgs, ServiceArgs},
     environment::Environment,
     hold::{Job, OnLost},
-    options::{self, ClaimOptions},
+    options::{self, AdoptOptions, ClaimOptions},
+    order::Order,
     session::{Obtained, Session},
 };
 
@@ -19,11 +20,13 @@ const RUN: &str = "semaphorectl run";
 /// How long a command that was asked to end has before it is killed, where nothing is said.
 const KILL_AFTER_DEFAULT: Duration = Duration::from_secs(10);
 
-/// Waits for permits, runs a command while it holds them, and gives them back when the command ends.
+/// Waits for permits, runs a command while it holds them, and gives them back when the command ends. With
+/// --claim it takes over a claim that was made before: in the job that a callback starts.
 #[derive(Debug, Default, PartialEq, FromArgs, ArgsInfo)]
 #[argh(
     example = "semaphorectl run FlexLM-Riviera -- vsim -do run.do",
     example = "semaphorectl run -p FlexLM-Riviera=1 -p FlexLM-Coverage=2 -- ./sim",
+    example = "semaphorectl run --claim \"$SEMAPHORE_CLAIM_ID\" -- ./sim",
     note = "The command gets SEMAPHORE_CLAIM_ID and SEMAPHORE_FENCES (JSON) in its\n\
             environment; standard input and output are its own, so there is no --json.\n\
             Signals are passed on to it; one that comes before leaves the queue.\n\
@@ -33,6 +36,9 @@ const KILL_AFTER_DEFAULT: Duration = Duration::from_secs(10);
             `semaphorectl help exit-codes`."
 )]
 pub(super) struct RunArgs {
+    /// take over this claim instead of making one: confirm its offer, or wait for it; no NAME with it
+    #[argh(option, arg_name = "ID")]
+    pub(super) claim: Option<String>,
     /// lease between two renewals: how long the permits stay taken if this machine dies (the
     /// semaphore's, 5m)
     #[argh(option, arg_name = "DURATION")]
@@ -57,8 +63,12 @@ pub(super) fn main(arguments: &[OsString]) -> Result<u8, Failure> {
     check_separator(arguments)?;
     let program = Program { name: RUN, rest: Some("command [arguments]") };
     args::invoke(program, arguments, |own: RunArgs, claim: ClaimArgs, service, command| {
-        let (claim, job) = check(&own, &claim, service, command, &Environment::of_process())?;
-        let mut session = Session::begin(&claim, "a run")?;
+        let (wanted, job) = check(&own, &claim, service, command, &Environment::of_process())?;
+        let order = match wanted {
+            Wanted::New(claim) => Order::make(&claim)?,
+            Wanted::Existing(claim) => Order::adopt(claim),
+        };
+        let mut session = Session::begin(order, "a run")?;
         match session.obtain()? {
             Obtained::Held { grant, received } => session.hold(&job, &grant, received),
             Obtained::Cancelled(code) => Ok(code),
@@ -83,18 +93,38 @@ fn check_separator(arguments: &[OsString]) -> Result<(), UsageError> {
     Err(UsageError { message, program: RUN.to_owned() })
 }
 
+/// Which claim to hold.
+#[derive(Debug)]
+enum Wanted {
+    New(Box<ClaimOptions>),
+    Existing(AdoptOptions),
+}
+
 fn check(
     own: &RunArgs,
     claim: &ClaimArgs,
     service: &ServiceArgs,
     command: Vec<OsString>,
     environment: &Environment,
-) -> Result<(ClaimOptions, Job), Failure> {
-    let claim = ClaimOptions::new(&own.names, claim, own.ttl.as_deref(), service, environment)?;
+) -> Result<(Wanted, Job), Failure> {
+    let ttl = own.ttl.as_deref();
+    let wanted = match &own.claim {
+        Some(id) => {
+            check_adoption(own, claim)?;
+            Wanted::Existing(AdoptOptions::new(id, claim, service, environment)?)
+        }
+        None => {
+            let claim = ClaimOptions::new(&own.names, claim, ttl, service, environment)?;
+            Wanted::New(Box::new(claim))
+        }
+    };
     if command.is_empty() {
+        let which = match &own.claim {
+            Some(id) => format!("--claim {id}"),
+            None => own.names.first().map_or("NAME", String::as_str).to_owned(),
+        };
         return Err(Failure::usage(format!(
-            "no command to run; put it after `--`: {RUN} {} -- command",
-            own.names.first().map_or("NAME", String::as_str)
+            "no command to run; put it after `--`: {RUN} {which} -- command"
         )));
     }
     let kill_after = options::duration("--kill-after", own.kill_after.as_deref())?;
@@ -103,7 +133,32 @@ fn check(
         on_lost: on_lost(own.on_lost.as_deref())?,
         kill_after: kill_after.unwrap_or(KILL_AFTER_DEFAULT),
     };
-    Ok((claim, job))
+    Ok((wanted, job))
+}
+
+/// What is asked for was said when the claim was made, and cannot be said again.
+fn check_adoption(own: &RunArgs, claim: &ClaimArgs) -> Result<(), Failure> {
+    if let Some(name) = own.names.first() {
+        return Err(Failure::usage(format!(
+            "--claim takes over a claim with the permits that it was made for: leave {name:?} out, or if it \
+             is the command, put `--` before it"
+        )));
+    }
+    let given = [
+        ("--permits", !claim.permits.is_empty()),
+        ("--wait-timeout", claim.wait_timeout.is_some()),
+        ("--no-queue", claim.no_queue),
+        ("--priority", claim.priority.is_some()),
+        ("--holder", claim.holder.is_some()),
+        ("--label", !claim.label.is_empty()),
+        ("--ttl", own.ttl.is_some()),
+    ];
+    match given.iter().find(|(_, given)| *given) {
+        Some((option, _)) => Err(Failure::usage(format!(
+            "--claim takes over a claim as it was made: {option} goes with the `acquire` that makes it"
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn on_lost(given: Option<&str>) -> Result<OnLost, Failure> {

@@ -8,7 +8,17 @@ type Given = (RunArgs, ClaimArgs, ServiceArgs);
 fn read(
     line: &str,
     variables: &'static [(&'static str, &'static str)],
-) -> Result<(ClaimOptions, Job), Failure> {
+) -> Result<(Box<ClaimOptions>, Job), Failure> {
+    match read_any(line, variables)? {
+        (Wanted::New(claim), job) => Ok((claim, job)),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn read_any(
+    line: &str,
+    variables: &'static [(&'static str, &'static str)],
+) -> Result<(Wanted, Job), Failure> {
     let words: Vec<_> = line.split_whitespace().map(OsString::from).collect();
     let program = Program { name: RUN, rest: Some("command") };
     match cli::parse_groups::<RunArgs, ClaimArgs, ServiceArgs>(program, &words)? {
@@ -106,4 +116,47 @@ fn what_is_wrong_is_said() {
     assert_eq!(failure.exit, exit::CONFIGURATION);
     let failure = read("a --token-file /does/not/exist -- c", &[]).unwrap_err();
     assert_eq!(failure.exit, exit::CONFIGURATION);
+}
+
+#[test]
+fn a_claim_is_taken_over_as_it_is() {
+    let line = "--claim c1 --on-lost terminate --unreachable-timeout 7 --quiet -- sim a";
+    let (wanted, job) = read_any(line, &[("SEMAPHORE_CLAIM_ID", "c1")]).unwrap();
+    let Wanted::Existing(claim) = wanted else { panic!("{wanted:?}") };
+    assert_eq!(claim.service.unreachable_timeout, Duration::from_secs(7));
+    assert!(claim.quiet && job.on_lost == OnLost::Terminate);
+    assert_eq!(job.command, ["sim", "a"]);
+    let order = Order::adopt(claim);
+    assert_eq!(order.id.as_str(), "c1");
+    assert_eq!(order.outer_claim, None, "it is the same claim, which nobody holds yet");
+    let (wanted, _) = read_any("--claim c1 -- sim", &[("SEMAPHORE_CLAIM_ID", "c0")]).unwrap();
+    let Wanted::Existing(claim) = wanted else { panic!("{wanted:?}") };
+    assert_eq!(Order::adopt(claim).outer_claim.as_deref(), Some("c0"));
+}
+
+#[test]
+fn what_was_said_when_the_claim_was_made_is_not_said_again() {
+    for (options, expected) in [
+        ("lic", "leave \"lic\" out"),
+        ("-p lic=2", "--permits goes with"),
+        ("--wait-timeout 5", "--wait-timeout goes with"),
+        ("--no-queue", "--no-queue goes with"),
+        ("--priority 1", "--priority goes with"),
+        ("--holder me", "--holder goes with"),
+        ("--label a=b", "--label goes with"),
+        ("--ttl 5m", "--ttl goes with"),
+    ] {
+        let failure = read_any(&format!("--claim c1 {options} -- sim"), &[]).unwrap_err();
+        assert_eq!(failure.exit, exit::USAGE, "{options}");
+        assert!(failure.message.contains(expected), "{options}: {}", failure.message);
+    }
+    for (line, expected) in [
+        ("--claim= -- sim", "does this job get SEMAPHORE_CLAIM_ID"),
+        ("--claim a/b -- sim", "the id of a claim must be"),
+        ("--claim c1", "semaphorectl run --claim c1 -- command"),
+        ("--claim c1 sim", "put `--` before it"),
+    ] {
+        let failure = read_any(line, &[]).unwrap_err();
+        assert!(failure.message.contains(expected), "{line}: {}", failure.message);
+    }
 }

@@ -1,0 +1,195 @@
+//! `semaphorectl deliveries`: what came of the calls of a claim's callback, and one more try.
+
+use std::{collections::BTreeMap, ffi::OsString};
+
+use argh::{ArgsInfo, FromArgs};
+use serde::Deserialize;
+
+use super::ids;
+use crate::{
+    cli::{Program, exit},
+    client::{
+        Failure,
+        args::{self, JsonArgs},
+        callback,
+        delivery::{CallEnd, short_time},
+        http::Answer,
+        moment::Moment,
+        options::{self, PATIENCE_NONE},
+        output,
+        progress::human,
+        replies::unreadable,
+        table::{Cell, Column, Fit, Table},
+        terminal::{Terminal, Tone},
+        view::text,
+    },
+    model::ClaimId,
+};
+
+/// Columns of the table.
+const COLUMNS: &[Column] = &[
+    Column::number("NUMBER", Fit::Keep),
+    Column::text("STARTED", Fit::Keep),
+    Column::number("DURATION", Fit::Keep),
+    Column::text("RESULT", Fit::Shrink(12)),
+];
+
+/// Shows each call of a claim's callback, what came of it, and what comes next.
+#[derive(Debug, PartialEq, FromArgs, ArgsInfo)]
+#[argh(
+    example = "semaphorectl deliveries \"$id\"",
+    example = "semaphorectl deliveries \"$id\" --retry",
+    note = "A call that fails is tried again while the offer stands. --retry does so at once,\n\
+            as after a change of the configuration. The receiver finds the webhook id in the\n\
+            header webhook-id, the same for each try.",
+    note = "Exit codes: 0; 65 no such claim, it has no callback, or with --retry it is not\n\
+            offered; 64, 69, 70, 77 and 78 as in `semaphorectl help exit-codes`."
+)]
+struct DeliveriesArgs {
+    /// call once more, at once
+    #[argh(switch)]
+    retry: bool,
+    /// the claim
+    #[argh(positional, arg_name = "ID")]
+    id: String,
+}
+
+/// `semaphorectl deliveries` with its arguments.
+///
+/// # Errors
+/// A wrong command line, a service out of reach or that refuses, and output that cannot be written.
+pub(super) fn main(arguments: &[OsString]) -> Result<u8, Failure> {
+    let program = Program { name: "semaphorectl deliveries", rest: None };
+    args::invoke(program, arguments, |own: DeliveriesArgs, shared: JsonArgs, service, _| {
+        let id = options::claim_id(&own.id)?;
+        let mut service = ids::open(service, PATIENCE_NONE)?;
+        let mut answer = service.look(&format!("/api/v1/claims/{id}/deliveries"))?;
+        if own.retry {
+            let number = Deliveries::read(&answer)?.last_number(&id)?;
+            answer = service.ask(|connection| connection.retry_delivery(&id, number))?;
+        }
+        if shared.json {
+            return output::write_json(&answer.body);
+        }
+        let deliveries = Deliveries::read(&answer)?;
+        let lines = deliveries.lines(&id, Moment::of_answer(&answer), Terminal::of_output());
+        output::write(&text(&lines))
+    })
+}
+
+/// What the service tells.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Deliveries {
+    deliveries: Vec<Delivery>,
+    webhook_id: Option<String>,
+    callback: Callee,
+    next_attempt_at: Option<String>,
+    claim_state: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Delivery {
+    number: u64,
+    started_at: String,
+    duration_seconds: f64,
+    #[serde(flatten)]
+    end: CallEnd,
+    result: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Callee {
+    target: Option<String>,
+    vars: BTreeMap<String, String>,
+    url: Option<String>,
+}
+
+impl Callee {
+    fn name(&self) -> &str {
+        self.target.as_deref().or(self.url.as_deref()).unwrap_or("the callback")
+    }
+}
+
+impl Delivery {
+    fn is_delivered(&self) -> bool {
+        self.result == "delivered"
+    }
+
+    fn row(&self) -> Vec<Cell> {
+        let delivered = self.is_delivered();
+        let started = Moment::from_json(&self.started_at);
+        let result = Cell::new(format!("{}: {}", self.result, self.end.describe()));
+        vec![
+            Cell::new(self.number.to_string()),
+            Cell::new(started.map_or_else(|| self.started_at.clone(), Moment::human)),
+            Cell::new(short_time(self.duration_seconds)),
+            result.toned(if delivered { Tone::Good } else { Tone::Bad }, true),
+        ]
+    }
+}
+
+impl Deliveries {
+    fn read(answer: &Answer) -> Result<Deliveries, Failure> {
+        let read: Deliveries =
+            serde_json::from_slice(&answer.body).map_err(|_| unreadable(answer))?;
+        if read.claim_state.is_empty() { Err(unreadable(answer)) } else { Ok(read) }
+    }
+
+    /// The delivery to try again.
+    fn last_number(&self, id: &ClaimId) -> Result<u64, Failure> {
+        self.deliveries.iter().map(|delivery| delivery.number).max().ok_or_else(|| {
+            let next = self.next(id, Moment::here());
+            let message =
+                format!("nothing was called yet, so there is nothing to try again: {next}");
+            Failure::new(exit::REFUSED, message)
+        })
+    }
+
+    fn lines(&self, id: &ClaimId, now: Moment, terminal: Terminal) -> Vec<String> {
+        let vars = self.callback.vars.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let callee = callback::describe(self.callback.name(), vars);
+        let webhook = self.webhook_id.as_ref().map(|id| format!(", webhook id {id}"));
+        let mut lines = vec![format!("calls {callee}{}", webhook.unwrap_or_default())];
+        if !self.deliveries.is_empty() {
+            let rows = self.deliveries.iter().map(Delivery::row).collect();
+            lines.extend(Table { columns: COLUMNS, rows }.lines(terminal, true));
+        }
+        lines.push(format!("next: {}", self.next(id, now)));
+        let failed = self.deliveries.last().filter(|last| !last.is_delivered());
+        if let Some(last) = failed.filter(|_| self.claim_state != "held") {
+            lines.push(format!("to do: {}", last.end.advice(self.callback.target.as_deref())));
+        }
+        lines
+    }
+
+    /// What comes next, in words.
+    fn next(&self, id: &ClaimId, now: Moment) -> String {
+        let callee = self.callback.name();
+        let at = self.next_attempt_at.as_deref().and_then(Moment::from_json);
+        let delivered = self.deliveries.iter().any(Delivery::is_delivered);
+        match (self.claim_state.as_str(), at) {
+            ("waiting", _) => format!("the claim waits; {callee} is called when its turn comes"),
+            ("offered", Some(at)) => match at.since(now).as_secs() {
+                0 => "it is tried at once".to_owned(),
+                _ => format!("it is tried in {}, at {}", human(at.since(now)), at.human()),
+            },
+            ("offered", None) if delivered => format!(
+                "the started job confirms the offer: semaphorectl run --claim {id} -- command"
+            ),
+            ("offered", None) if self.deliveries.is_empty() => {
+                format!("{callee} is called at once")
+            }
+            ("offered", None) => format!(
+                "a try is under way, or none is planned; semaphorectl deliveries {id} --retry makes one"
+            ),
+            ("held", _) => {
+                "nothing, a job has confirmed the offer and holds the permits".to_owned()
+            }
+            ("ended", _) => "nothing, the claim is over".to_owned(),
+            (state, _) => format!("the claim is {state}"),
+        }
+    }
+}
