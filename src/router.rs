@@ -19,6 +19,7 @@ const ROUTES: &[(&str, &[(&str, Make)])] = &[
     ("/api", &[("GET", |_| Endpoint::Versions)]),
     ("/api/v1", &[("GET", |_| Endpoint::Index)]),
     ("/api/v1/service", &[("GET", |_| Endpoint::Service)]),
+    ("/api/v1/backup", &[("GET", |_| Endpoint::Backup)]),
     ("/healthz", &[("GET", |_| Endpoint::Health)]),
     ("/readyz", &[("GET", |_| Endpoint::Ready)]),
     ("/openapi.json", &[("GET", |_| Endpoint::OpenApi)]),

@@ -1,6 +1,11 @@
 //! The transport against receivers of all kinds.
 
-use std::{io::Write, net::SocketAddr, process::Command, sync::Mutex};
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    process::Command,
+    sync::Mutex,
+};
 
 use super::*;
 use crate::callbacks::{

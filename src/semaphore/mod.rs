@@ -21,6 +21,7 @@
 //! handler, and nothing is answered any more: the process has to end and recover from disk.
 
 mod admin;
+mod backup;
 mod blocked;
 mod claims;
 mod clock;
@@ -44,6 +45,7 @@ use parking_lot::{Condvar, Mutex};
 
 pub use self::{
     admin::SettingsChange,
+    backup::{BackupFile, BackupRefusal, BackupTurn},
     blocked::BlockedClaim,
     claims::{Attempt, Attempted, ClaimStatus, Refusal},
     clock::{Clock, Tick},
@@ -125,6 +127,7 @@ struct Shared {
     /// Told of each callback that is due.
     callback_due: OnceLock<DueHandler>,
     storage_low: AtomicBool,
+    is_backing_up: AtomicBool,
     started_at: WallTime,
 }
 
@@ -155,6 +158,7 @@ impl Service {
             pulse: Gate::default(),
             callback_due: OnceLock::new(),
             storage_low: AtomicBool::new(false),
+            is_backing_up: AtomicBool::new(false),
             started_at: now.wall,
         });
         let service = Service { shared: Arc::clone(&shared), threads: Mutex::default() };
