@@ -240,11 +240,24 @@ fn recover(
     let remembered_ms = i64::try_from(core::ENDED_REMEMBERED.as_millis()).unwrap_or(i64::MAX);
     let ended_since = WallTime(now.wall.0.saturating_sub(remembered_ms));
     let recovered = storage.recover(ended_since, limits.ended_ids_max)?;
+    let journal_changes = recovered.journal.len();
+    Ok((rebuilt(recovered, now, limits)?, journal_changes))
+}
+
+/// Whether the service could start from this: it fits together and breaks no rule.
+///
+/// # Errors
+/// What does not.
+pub fn check_recovered(recovered: storage::Recovered, now: Now) -> Result<(), StartError> {
+    rebuilt(recovered, now, Limits::default()).map(|_| ())
+}
+
+fn rebuilt(recovered: storage::Recovered, now: Now, limits: Limits) -> Result<State, StartError> {
     let mut core = Core::recover(limits, recovered.base, recovered.ended, now)?;
     for change in &recovered.journal {
         core.replay(change, now)?;
     }
     let state = State::recovered(core, now);
     state.core.check_invariants().map_err(StartError::Invariant)?;
-    Ok((state, recovered.journal.len()))
+    Ok(state)
 }

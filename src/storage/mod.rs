@@ -183,6 +183,15 @@ pub enum Error {
         /// What was found.
         what: String,
     },
+    /// A restore did not come to its end.
+    #[error(
+        "a restore was interrupted in its last step ({path} is there): run `semaphored --restore FILE` again with the \
+         same file"
+    )]
+    RestoreInterrupted {
+        /// What it has left.
+        path: String,
+    },
     /// The file is somebody else's.
     #[error("{path} is not a database of semaphored: {what}")]
     Foreign {
