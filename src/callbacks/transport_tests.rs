@@ -1,10 +1,10 @@
 //! The transport against receivers of all kinds.
 
 use std::{
-    io::{self, Write},
+    io::Write,
     net::SocketAddr,
     process::Command,
-    sync::Mutex,
+    sync::{Mutex, atomic::AtomicUsize},
 };
 
 use super::*;
@@ -40,7 +40,7 @@ fn send(receiving: &Receiving, timeout: Duration) -> Sent {
 fn failure(sent: &Sent) -> DeliveryFailure {
     match sent.result {
         DeliveryResult::Failed(failure) => failure,
-        DeliveryResult::Answered { status } => panic!("answered {status}"),
+        other => panic!("{other:?}"),
     }
 }
 

@@ -49,6 +49,7 @@ fn answer(outcome: Outcome) -> Answer {
     Answer {
         outcome,
         body: Some("{\"a\":1}".to_owned()),
+        download: None,
         revision: Some(Revision(7)),
         location: None,
         retry_after_seconds: None,

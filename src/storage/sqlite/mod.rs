@@ -7,6 +7,8 @@
 //!
 //! The only module that names SQLite.
 
+#[cfg(test)]
+mod backup_tests;
 mod callbacks;
 mod connections;
 mod errors;
