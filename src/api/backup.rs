@@ -47,7 +47,8 @@ fn reply(file: BackupFile) -> Reply {
         file_name: format!("semaphored-{revision}.db"),
         content: Arc::new(file),
     };
-    let answer = Answer { download: Some(download), ..Answer::new(Outcome::Ok, None, revision) };
+    let answer =
+        Answer { download: Some(Box::new(download)), ..Answer::new(Outcome::Ok, None, revision) };
     Reply { result: Ok(answer), after: Revision(0) }
 }
 

@@ -121,7 +121,7 @@ pub struct Answer {
     /// The body, JSON; `None` where there is none.
     pub body: Option<String>,
     /// The body where it is too long for memory; then there is no other.
-    pub download: Option<Download>,
+    pub download: Option<Box<Download>>,
     /// The change's revision, or the one that was seen; sent as a header where there is no body.
     pub revision: Option<Revision>,
     /// The path of what was made, where the server chose its id.

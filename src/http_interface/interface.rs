@@ -215,7 +215,7 @@ fn response_of_answer(answer: Answer) -> Response {
         }
         (None, download) => {
             let response = match download {
-                Some(download) => Response::download(status, download),
+                Some(download) => Response::download(status, *download),
                 None => Response::new(status, Vec::new()),
             };
             match revision {
