@@ -142,6 +142,7 @@ mod tests {
             ("GET", "/api", Endpoint::Versions),
             ("GET", "/api/v1", Endpoint::Index),
             ("GET", "/api/v1/service", Endpoint::Service),
+            ("GET", "/api/v1/backup", Endpoint::Backup),
             ("GET", "/healthz", Endpoint::Health),
             ("HEAD", "/healthz", Endpoint::Health),
             ("GET", "/readyz", Endpoint::Ready),

@@ -10,7 +10,7 @@ use super::{
     wire::{CallbackBody, DeliveriesBody, DeliveryBody, Time},
 };
 use crate::{
-    callbacks::{Refusal, Tested},
+    callbacks::{Refusal, TESTS_MAX, Test, Tested},
     model::{
         Callback, CallbackUrl, Claim, ClaimId, ClaimRequest, ClaimState, DELIVERIES_MAX, Invalid,
         Revision, TargetName, Vars, nearest,
@@ -84,7 +84,7 @@ impl Api {
     pub(super) fn check_callback(&self, id: &ClaimId, request: &ClaimRequest) -> Result<(), Error> {
         let Some(callback) = &request.callback else { return Ok(()) };
         match self.callbacks.check(callback) {
-            Err(refusal) if self.service.look(id).is_err() => Err(refusal.into()),
+            Err(refusal) if !self.service.is_known(id) => Err(refusal.into()),
             Ok(()) | Err(_) => Ok(()),
         }
     }
@@ -177,25 +177,27 @@ impl Api {
         let name = TargetName::new(&target.name).map_err(|_| Error::Internal)?;
         let callback = Callback::Target { name, vars: vars.unwrap_or_default() };
         self.callbacks.check(&callback).map_err(Error::from)?;
-        Ok(Step::Blocked(Box::new(BlockedTest { api: self.clone(), callback })))
+        let Some(test) = self.callbacks.begin_test(callback) else {
+            let limit = TESTS_MAX;
+            return Err(Error::ServiceFull { bound: "callback_tests_max", limit }.into());
+        };
+        Ok(Step::Blocked(Box::new(BlockedTest { test, target: target.name.clone() })))
     }
 }
 
 /// A test of a target: takes as long as the receiver does.
 struct BlockedTest {
-    api: Api,
-    callback: Callback,
+    test: Test,
+    target: String,
 }
 
 impl Blocked for BlockedTest {
     fn wait(self: Box<Self>) -> Reply {
-        let Tested { webhook_id, delivery } = self.api.callbacks.test(&self.callback);
-        let Callback::Target { name, .. } = &self.callback else {
-            return Reply::from(Error::Internal);
-        };
+        let BlockedTest { test, target } = *self;
+        let Tested { webhook_id, delivery } = test.run();
         let tried = DeliveryBody::new(1, &delivery);
         let body = json!({
-            "target": name.as_str(),
+            "target": target,
             "delivered": delivery.is_success(),
             "status": tried.status,
             "error": tried.error,

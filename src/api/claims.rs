@@ -15,7 +15,7 @@ use super::{
 use crate::{
     model::{
         Claim, ClaimId, ClaimRequest, Holder, Invalid, Labels, Note, Permits, Priority, Revision,
-        SemaphoreName, bounds,
+        SemaphoreName, bounds, format_duration,
     },
     semaphore::{Attempt, Attempted, BlockedClaim, ClaimLook, ListFilter, Peer, Seen, core},
 };
@@ -343,6 +343,14 @@ fn rest_of_request(mut members: Members, permits: Permits) -> Result<ClaimReques
         Ok((queue, value.clone()))
     })?;
     let callback = take_callback(&mut members)?.map(Arc::new);
+    if let (Some(queue_ttl), Some(_)) = (queue_ttl, &callback) {
+        return Err(Error::InvalidMember {
+            member: "queue_ttl".into(),
+            allowed: "left out beside `callback`: such a claim keeps its place without requests"
+                .into(),
+            got: format_duration(queue_ttl),
+        });
+    }
     let fingerprint = Sha256::digest(members.canonical().as_bytes()).into();
     Ok(ClaimRequest {
         permits,

@@ -63,7 +63,7 @@ pub(super) struct ClaimBody<'a> {
     revision: u64,
 }
 
-/// Whom the service calls for a claim. Of a URL without its query: that may be a secret between its client and the
+/// Whom the service calls for a claim. Of a URL its origin: path and query may be a secret between its client and the
 /// receiver.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
@@ -86,7 +86,10 @@ impl<'a> CallbackBody<'a> {
             }
             Callback::Url(url) => {
                 let url = url.as_str();
-                CallbackBody::Url { url: url.split_once('?').map_or(url, |(path, _)| path) }
+                let after_scheme = url.find("://").map_or(0, |at| at + "://".len());
+                let origin =
+                    url[after_scheme..].find(['/', '?']).map_or(url.len(), |at| after_scheme + at);
+                CallbackBody::Url { url: &url[..origin] }
             }
         }
     }
@@ -119,6 +122,7 @@ impl DeliveryBody {
         let (status, error) = match delivery.result {
             DeliveryResult::Answered { status } => (Some(status), None),
             DeliveryResult::Failed(failure) => (None, Some(failure.as_str())),
+            DeliveryResult::Unfinished => (None, None),
         };
         DeliveryBody {
             number,
@@ -126,7 +130,11 @@ impl DeliveryBody {
             duration_seconds: Seconds(delivery.duration),
             status,
             error,
-            result: if delivery.is_success() { "delivered" } else { "failed" },
+            result: match delivery.result {
+                DeliveryResult::Unfinished => "unfinished",
+                _ if delivery.is_success() => "delivered",
+                _ => "failed",
+            },
         }
     }
 }

@@ -326,11 +326,14 @@ mod tests {
 
     #[test]
     fn errors_show_no_secret() {
-        for text in
-            ["secret = \"glpat\\u0000\"", "secret = \"gl pat\"", "secret = \"glpat\"\nx = 1"]
-        {
+        for text in [
+            "secret = \"glpat\\u0000\"",
+            "secret = \"gl pat\"",
+            "secret = \"glpat\"\nx = 1",
+            "x = 1",
+        ] {
             let text = format!(
-                "[callbacks.targets.farm]\npreset = \"gitlab-play\"\nurl = \"https://g.example\"\n{text}"
+                "[callbacks.targets.farm]\npreset = \"gitlab-play\"\nurl = \"https://bot:glpat@g.example\"\n{text}"
             );
             let error = load(&text).map(|_| ()).unwrap_err().to_string();
             assert!(

@@ -31,7 +31,7 @@ impl Daemon {
     pub(super) fn start(config: &Config, registry: Registry) -> Result<Daemon, Failure> {
         // Files of the database are for this user alone, whatever the umask was.
         rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
-        let room = Room::of(&config.limits);
+        let room = Room::of(&config.limits, registry.threads_max());
         futexes::make_room(room.waiting_requests_max);
         let bound = bind(config, room)?;
         let service = Arc::new(start_service(config, room.waiting_requests_max)?);
@@ -74,9 +74,10 @@ struct Room {
 }
 
 impl Room {
-    /// What the configuration says, else what the machine carries.
-    fn of(limits: &config::Limits) -> Room {
+    /// What the configuration says, else what the machine carries beside so many threads for callbacks.
+    fn of(limits: &config::Limits, callback_threads: usize) -> Room {
         let rooms = limits::rooms(limits::raise_descriptors());
+        let rooms: Vec<_> = rooms.into_iter().map(|room| room.without(callback_threads)).collect();
         let carried = Carried::by(&rooms);
         let &config::Limits { waiting_requests_max, connections_max, .. } = limits;
         for warning in limits::warnings(&rooms, waiting_requests_max, connections_max) {

@@ -70,6 +70,12 @@ pub(crate) struct Carried {
 }
 
 impl Room {
+    /// What is left where so many more threads have a connection each to somebody else.
+    pub(crate) fn without(self, threads: usize) -> Room {
+        let each = if self.limit == Limit::Mappings { MAPPINGS_PER_THREAD } else { 1 };
+        Room { left: self.left.saturating_sub(threads * each), ..self }
+    }
+
     /// Connections that it carries when as many of them wait as may.
     fn connections(self) -> usize {
         match self.limit {

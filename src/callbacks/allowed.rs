@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::url::{Destination, Scheme, UrlProblem};
+use super::url::{Destination, Scheme, UrlProblem, shown};
 
 /// An entry of `[[callbacks.allow]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,10 +47,9 @@ impl Allowed {
     /// It is no URL, or has a query.
     pub fn url(text: &str) -> Result<Allowed, AllowedProblem> {
         let parsed = Destination::parse(text);
-        let url =
-            parsed.map_err(|problem| AllowedProblem::Url { text: text.to_owned(), problem })?;
+        let url = parsed.map_err(|problem| AllowedProblem::Url { text: shown(text), problem })?;
         if url.has_query() {
-            return Err(AllowedProblem::Query(text.to_owned()));
+            return Err(AllowedProblem::Query(shown(text)));
         }
         Ok(Allowed::Url(url))
     }
@@ -60,7 +59,7 @@ impl Allowed {
     /// # Errors
     /// It is neither.
     pub fn host(text: &str) -> Result<Allowed, AllowedProblem> {
-        let wrong = |problem| AllowedProblem::Host { text: text.to_owned(), problem };
+        let wrong = |problem| AllowedProblem::Host { text: shown(text), problem };
         if text.contains(['/', '?', '#']) {
             return Err(wrong(UrlProblem::HostName));
         }

@@ -8,11 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::{
     event::Event,
-    outbox::{Courier, Outbox, Render},
+    outbox::{Courier, Outbox, Render, log_delivery},
     refusal::Refusal,
     registry::Registry,
     schedule::{LaneName, LaneStatus},
@@ -23,6 +23,8 @@ use crate::{
     semaphore::Service,
 };
 
+/// Most tests at the same time: each holds a thread for as long as its receiver takes.
+pub const TESTS_MAX: usize = 4;
 /// The kind of the event that a test sends.
 const TEST: &str = "callback.test";
 /// The lane of callbacks that the configuration does not know any more.
@@ -53,7 +55,6 @@ pub struct Tested {
 /// Callbacks at work.
 pub struct Callbacks {
     current: Arc<Current>,
-    service: Arc<Service>,
     outbox: Outbox,
 }
 
@@ -61,6 +62,7 @@ pub struct Callbacks {
 struct Current {
     registry: RwLock<Arc<Registry>>,
     service: Arc<Service>,
+    tests_running: Mutex<usize>,
 }
 
 impl Current {
@@ -93,10 +95,14 @@ impl Callbacks {
         render: Render,
     ) -> std::io::Result<Callbacks> {
         let registry = RwLock::new(Arc::new(registry));
-        let current = Arc::new(Current { registry, service: Arc::clone(service) });
+        let current = Arc::new(Current {
+            registry,
+            service: Arc::clone(service),
+            tests_running: Mutex::default(),
+        });
         let courier: Arc<dyn Courier> = Arc::clone(&current) as _;
         let outbox = Outbox::start(service, courier, render)?;
-        Ok(Callbacks { current, service: Arc::clone(service), outbox })
+        Ok(Callbacks { current, outbox })
     }
 
     /// From now on another configuration counts.
@@ -136,12 +142,42 @@ impl Callbacks {
         self.outbox.next_try_in(sequence)
     }
 
-    /// Calls a target for a claim that does not exist, once, and waits for what comes of it.
+    /// Prepares to call a target for a claim that does not exist; `None` when as many tests are under way as may be.
     #[must_use]
-    pub fn test(&self, callback: &Callback) -> Tested {
-        let started_at = self.service.now().wall;
+    pub fn begin_test(&self, callback: Callback) -> Option<Test> {
+        let mut running = self.current.tests_running.lock();
+        if *running >= TESTS_MAX {
+            return None;
+        }
+        *running += 1;
+        Some(Test { current: Arc::clone(&self.current), callback })
+    }
+
+    /// Calls nobody any more.
+    pub fn stop(&self) {
+        self.outbox.stop();
+    }
+}
+
+/// A test that may be run. Counts while it lives.
+pub struct Test {
+    current: Arc<Current>,
+    callback: Callback,
+}
+
+impl Drop for Test {
+    fn drop(&mut self) {
+        *self.current.tests_running.lock() -= 1;
+    }
+}
+
+impl Test {
+    /// Calls the target, once, and waits for what comes of it.
+    #[must_use]
+    pub fn run(self) -> Tested {
+        let started_at = self.current.service.now().wall;
         let id = format!("callback-test-{}", started_at.0);
-        let vars = match callback {
+        let vars = match &self.callback {
             Callback::Target { vars, .. } => vars.clone(),
             Callback::Url(_) => Vars::default(),
         };
@@ -156,13 +192,13 @@ impl Callbacks {
             vars,
         };
         let start = Instant::now();
-        let sent = self.current.deliver(callback, &event);
+        let sent = self.current.deliver(&self.callback, &event);
         let delivery = Delivery { started_at, duration: start.elapsed(), result: sent.result };
+        log_delivery(
+            &format!("test of callback target {}", self.current.lane(&self.callback)),
+            &delivery,
+            sent.detail.as_deref(),
+        );
         Tested { webhook_id: event.webhook_id, delivery }
-    }
-
-    /// Calls nobody any more.
-    pub fn stop(&self) {
-        self.outbox.stop();
     }
 }

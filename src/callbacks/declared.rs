@@ -11,7 +11,7 @@ use super::{
     secret::{Secret, SecretSource, WebhookKey},
     settings::{CIDRS_MAX, ConfigProblem, SecretSettings, TargetSettings},
     signature::Keys,
-    url::{Destination, Host},
+    url::{Destination, Host, shown},
 };
 use crate::model::{Vars, nearest};
 
@@ -56,9 +56,9 @@ pub(super) fn target_url(
     allow: &[IpNet],
 ) -> Result<Destination, ConfigProblem> {
     let parsed = Destination::parse(text);
-    let url = parsed.map_err(|problem| ConfigProblem::Url { url: text.to_owned(), problem })?;
+    let url = parsed.map_err(|problem| ConfigProblem::Url { url: shown(text), problem })?;
     if url.has_query() && !preset.is_generic {
-        let url = text.to_owned();
+        let url = shown(text);
         return Err(ConfigProblem::UrlQuery { url, preset: preset.name, docs: preset.docs });
     }
     if let Host::Address(address) = url.host() {

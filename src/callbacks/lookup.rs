@@ -5,20 +5,19 @@
 //! rebinding"). One bad address among good ones refuses all: which of them would be taken is a matter of luck.
 //!
 //! The system's resolver cannot be stopped, so it runs on a thread of its own, which is left behind when it
-//! takes too long; there are at most [`LOOKUPS_MAX`] of those.
+//! takes too long; there are at most [`LOOKUPS_MAX`] of those, and [`LOOKUPS_OF_NAME_MAX`] for one name, so that a zone
+//! whose name servers are dead does not keep others from being looked up.
 
 use std::{
+    collections::HashMap,
     fmt, io,
     net::{SocketAddr, ToSocketAddrs},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-        mpsc,
-    },
+    sync::{Arc, mpsc},
     time::Instant,
 };
 
 use ipnet::IpNet;
+use parking_lot::Mutex;
 use ureq::{
     config::Config,
     http::Uri,
@@ -34,7 +33,9 @@ use super::{
 };
 
 /// Most threads that ask the system's resolver at the same time.
-const LOOKUPS_MAX: usize = 64;
+const LOOKUPS_MAX: usize = 256;
+/// Most of them for one name: those of one lane.
+pub(super) const LOOKUPS_OF_NAME_MAX: usize = 4;
 /// Most addresses of a name that are tried, in the order of the resolver; all are checked.
 const ADDRESSES_MAX: usize = 16;
 
@@ -53,6 +54,43 @@ impl Lookup for System {
     }
 }
 
+/// The lookups that are under way, by name.
+#[derive(Clone, Default)]
+pub(super) struct Lookups(Arc<Mutex<HashMap<String, usize>>>);
+
+/// One of them; over when it is dropped.
+struct Turn {
+    lookups: Lookups,
+    name: String,
+}
+
+impl Lookups {
+    fn turn(&self, name: &str) -> Option<Turn> {
+        let mut running = self.0.lock();
+        if running.values().sum::<usize>() >= LOOKUPS_MAX {
+            return None;
+        }
+        let of_name = running.entry(name.to_owned()).or_default();
+        if *of_name >= LOOKUPS_OF_NAME_MAX {
+            return None;
+        }
+        *of_name += 1;
+        Some(Turn { lookups: self.clone(), name: name.to_owned() })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut running = self.lookups.0.lock();
+        if let Some(of_name) = running.get_mut(&self.name) {
+            *of_name -= 1;
+            if *of_name == 0 {
+                running.remove(&self.name);
+            }
+        }
+    }
+}
+
 /// Why there is no address to connect to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NoAddress {
@@ -64,6 +102,9 @@ pub(super) enum NoAddress {
         "{host} has no address: {what}; see that the name is right and that this machine resolves it"
     )]
     Unknown { host: String, what: String },
+    /// It could not be asked: that says nothing of the name.
+    #[error("{host} was not looked up: {what}")]
+    NotAsked { host: String, what: String },
     /// Two parsers read the URL in two ways; it must not happen.
     #[error("the URL was read in two ways, as {ours} and as {theirs}: please report it")]
     Ambiguous { ours: String, theirs: String },
@@ -72,7 +113,7 @@ pub(super) enum NoAddress {
 /// What one delivery asks.
 pub(super) struct Question {
     pub(super) lookup: Arc<dyn Lookup>,
-    pub(super) running: Arc<AtomicUsize>,
+    pub(super) running: Lookups,
     pub(super) url: Destination,
     pub(super) allow: Vec<IpNet>,
     pub(super) deadline: Instant,
@@ -125,21 +166,20 @@ impl Question {
 
     fn ask(&self, name: &str) -> Result<Vec<SocketAddr>, NoAddress> {
         let unknown = |what: String| NoAddress::Unknown { host: name.to_owned(), what };
-        if self.running.fetch_add(1, Ordering::Relaxed) >= LOOKUPS_MAX {
-            self.running.fetch_sub(1, Ordering::Relaxed);
-            return Err(unknown("too many names are being looked up, and none is answered".into()));
-        }
-        let (lookup, running) = (Arc::clone(&self.lookup), Arc::clone(&self.running));
+        let not_asked = |what: String| NoAddress::NotAsked { host: name.to_owned(), what };
+        let Some(turn) = self.running.turn(name) else {
+            return Err(not_asked("too many lookups are under way, and none is answered".into()));
+        };
+        let lookup = Arc::clone(&self.lookup);
         let (host, port) = (name.to_owned(), self.url.port());
         let (answer, answers) = mpsc::sync_channel(1);
         let spawned = std::thread::Builder::new().name("callback-lookup".into()).spawn(move || {
             // Who asked may have gone.
             let _ = answer.send(lookup.addresses(&host, port));
-            running.fetch_sub(1, Ordering::Relaxed);
+            drop(turn);
         });
         if let Err(error) = spawned {
-            self.running.fetch_sub(1, Ordering::Relaxed);
-            return Err(unknown(format!("no thread to ask on: {error}")));
+            return Err(not_asked(format!("no thread to ask on: {error}")));
         }
         let left = self.deadline.saturating_duration_since(Instant::now());
         match answers.recv_timeout(left) {

@@ -24,7 +24,8 @@ use parking_lot::Mutex;
 
 use super::{
     event::Event,
-    schedule::{LaneName, LaneStatus, Schedule, Tried},
+    schedule::{Health, LANE_RUNNING_MAX, LaneName, LaneStatus, Schedule, Tried},
+    settings::{ALLOW_MAX, TARGETS_MAX},
     transport::Sent,
 };
 use crate::{
@@ -35,8 +36,11 @@ use crate::{
     semaphore::{ClaimStatus, Service},
 };
 
-/// Most deliveries at the same time, over all targets.
-const DELIVERY_THREADS_MAX: usize = 256;
+/// Most deliveries at the same time: all that all lanes may have, one more lane being for those that the configuration does
+/// not know any more. So no lane waits for another.
+pub const DELIVERY_THREADS_MAX: usize = LANE_RUNNING_MAX * (TARGETS_MAX + ALLOW_MAX + 1);
+/// How long a stop waits for deliveries that are under way, whose ends would be lost.
+const STOP_WAIT_MAX: Duration = Duration::from_millis(400);
 /// The kind of the event that an offer is.
 const OFFERED: &str = "claim.offered";
 /// The status of a receiver that wants no more: 410 Gone (Standard Webhooks).
@@ -130,8 +134,8 @@ impl Outbox {
         self.shared.schedule.lock().status(lane)
     }
 
-    /// Starts nothing any more. What is under way goes on until it is over or the process ends; what came of it
-    /// may then be lost, so it is called again after the next start.
+    /// Starts nothing any more, and waits for a moment for what is under way. What takes longer goes on until the
+    /// process ends, and what came of it may be lost; so it is called again after the next start.
     pub(super) fn stop(&self) {
         let _ = self.inbox.send(Message::Stop);
         if let Some(thread) = self.dispatcher.lock().take()
@@ -180,19 +184,30 @@ impl Dispatcher {
                     self.shared.schedule.lock().done(sequence, tried, Instant::now(), chance());
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        let deadline = Instant::now() + STOP_WAIT_MAX;
+        while self.running > 0 {
+            match messages.recv_deadline(deadline) {
+                Ok(Message::Done(..)) => self.running -= 1,
+                Ok(_) => {}
+                Err(_) => return,
             }
         }
     }
 
     fn plan(&self, sequence: Sequence, is_asked: bool) {
-        let Some(status) = self.shared.service.offer(sequence) else { return };
-        let Some(record) = status.claim.callback else { return };
+        let offer = self.shared.service.offer(sequence);
+        let Some(record) = offer.and_then(|status| status.claim.callback) else {
+            self.shared.schedule.lock().remove(sequence);
+            return;
+        };
         let lane = self.shared.courier.lane(&record.callback);
         let (tries, now) = (record.deliveries.len(), Instant::now());
         let mut schedule = self.shared.schedule.lock();
         if is_asked {
-            schedule.ask(sequence, lane, tries, now);
+            schedule.ask(sequence, lane, (tries, is_over(&record)), now);
         } else if !is_over(&record) {
             schedule.add(sequence, lane, tries, now);
         }
@@ -205,13 +220,9 @@ impl Dispatcher {
                 self.shared.schedule.lock().forget(sequence);
                 continue;
             };
-            if self.running == self.threads && !self.spawn() && self.threads == 0 {
-                self.shared.schedule.lock().done(
-                    sequence,
-                    Tried::Failed { is_ill: false, retry_after: None },
-                    Instant::now(),
-                    chance(),
-                );
+            if self.running >= self.threads && !self.spawn() && self.threads == 0 {
+                let tried = Tried::Failed { health: Health::Unknown, retry_after: None };
+                self.shared.schedule.lock().done(sequence, tried, Instant::now(), chance());
                 continue;
             }
             self.running += 1;
@@ -249,11 +260,21 @@ impl Shared {
     fn deliver(&self, work: &Work) -> Tried {
         let started_at = self.service.now().wall;
         let start = Instant::now();
+        // Noted first: if the claim ends before the answer comes, its record says that it was called.
+        let result = DeliveryResult::Unfinished;
+        let begun = Delivery { started_at, duration: Duration::ZERO, result };
+        if !self.service.note_delivery(work.sequence, begun) {
+            return Tried::Gone;
+        }
         let sent = self.courier.deliver(&work.record.callback, &work.event);
         let delivery = Delivery { started_at, duration: start.elapsed(), result: sent.result };
-        self.service.note_delivery(work.sequence, delivery);
+        if !self.service.note_delivery(work.sequence, delivery) {
+            log::info!("claim {} ended before its callback was answered", work.event.claim_id);
+        }
+        let (id, number) = (&work.event.claim_id, work.record.deliveries.len() + 1);
         let lane = self.courier.lane(&work.record.callback);
-        log_delivery(work, &delivery, &lane, sent.detail.as_deref());
+        let what = format!("callback of claim {id} to {lane}, delivery {number}");
+        log_delivery(&what, &delivery, sent.detail.as_deref());
         tried(&sent)
     }
 }
@@ -299,30 +320,32 @@ fn tried(sent: &Sent) -> Tried {
         DeliveryResult::Answered { status: 200..=299 } => Tried::Delivered,
         DeliveryResult::Answered { status: GONE } => Tried::Gone,
         DeliveryResult::Answered { status } => {
-            Tried::Failed { is_ill: status >= 500 || status == 429, retry_after }
+            let health = if status >= 500 || status == 429 { Health::Ill } else { Health::Well };
+            Tried::Failed { health, retry_after }
         }
-        DeliveryResult::Failed(failure) => {
-            Tried::Failed { is_ill: failure != DeliveryFailure::Configuration, retry_after }
+        DeliveryResult::Failed(DeliveryFailure::Configuration) | DeliveryResult::Unfinished => {
+            Tried::Failed { health: Health::Unknown, retry_after }
         }
+        DeliveryResult::Failed(_) if sent.is_ours => {
+            Tried::Failed { health: Health::Unknown, retry_after }
+        }
+        DeliveryResult::Failed(_) => Tried::Failed { health: Health::Ill, retry_after },
     }
 }
 
-fn log_delivery(work: &Work, delivery: &Delivery, lane: &str, detail: Option<&str>) {
-    let (id, number) = (&work.event.claim_id, work.record.deliveries.len() + 1);
+/// One line about a call.
+pub(super) fn log_delivery(what: &str, delivery: &Delivery, detail: Option<&str>) {
     let seconds = delivery.duration.as_secs_f64();
     let detail = detail.map(|detail| format!(": {detail}")).unwrap_or_default();
-    let what = match delivery.result {
+    let result = match delivery.result {
         DeliveryResult::Answered { status } => format!("status {status}"),
         DeliveryResult::Failed(failure) => failure.as_str().to_owned(),
+        DeliveryResult::Unfinished => "unfinished".to_owned(),
     };
     if delivery.is_success() {
-        log::info!(
-            "callback of claim {id} to {lane}: delivery {number} came through, {what} after {seconds:.3} s"
-        );
+        log::info!("{what} came through: {result} after {seconds:.3} s");
     } else {
-        log::warn!(
-            "callback of claim {id} to {lane}: delivery {number} failed, {what} after {seconds:.3} s{detail}"
-        );
+        log::warn!("{what} failed: {result} after {seconds:.3} s{detail}");
     }
 }
 

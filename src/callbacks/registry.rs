@@ -13,8 +13,10 @@ use super::{
     allowed::Allowed,
     declared,
     event::Event,
+    lookup::LOOKUPS_OF_NAME_MAX,
     presets::{Method, Outgoing},
     refusal::Refusal,
+    schedule::LANE_RUNNING_MAX,
     secret::{SecretSource, readable_by_others},
     settings::{
         ALLOW_MAX, AllowSettings, ConfigError, ConfigProblem, Place, Settings, TARGETS_MAX,
@@ -117,6 +119,13 @@ impl Registry {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.targets.is_empty() && self.allow.is_empty()
+    }
+
+    /// Most threads that calling takes: those of all lanes, and of the names that they look up.
+    #[must_use]
+    pub fn threads_max(&self) -> usize {
+        let lanes = self.targets.len() + self.allow.len();
+        lanes * (LANE_RUNNING_MAX + LOOKUPS_OF_NAME_MAX)
     }
 
     /// The targets, in the order of their names.

@@ -7,8 +7,9 @@
 //! stands; who asks finds out whether it does. After [`FAILURES_MAX`] failures in a row that are the
 //! receiver's own (no answer, or one that says so) the breaker *opens*: for [`OPEN_FOR`] a lane does not
 //! repeat anything, then tries one delivery, which closes or opens it again (Nygard, "Release It!", circuit
-//! breaker). The first try of each delivery always goes out, so that no claim ends without one. A receiver that
-//! says `Retry-After` gets nothing at all until then.
+//! breaker). First tries go out all the same, in the order in which they are due, so that a claim does not end without
+//! one because of others that failed. A receiver that says `Retry-After` gets nothing at all until then; an offer
+//! that does not stand for so long ends without a try.
 //!
 //! Invariants: a delivery is in its lane's waiting sets exactly if it does not run; a lane runs at most
 //! [`LANE_RUNNING_MAX`].
@@ -27,8 +28,8 @@ pub(super) const LANE_RUNNING_MAX: usize = 4;
 const FAILURES_MAX: u32 = 5;
 /// How long an open lane repeats nothing.
 const OPEN_FOR: Duration = Duration::from_secs(30);
-/// Longest `Retry-After` that is honoured: that of an offer is not longer by default.
-const PAUSE_MAX: Duration = Duration::from_secs(600);
+/// Longest `Retry-After` that is honoured: no offer stands for longer.
+const PAUSE_MAX: Duration = Duration::from_secs(3_600);
 /// Seconds between a try and the next one; the last goes on.
 const GAPS_S: [u64; 5] = [5, 10, 15, 30, 60];
 /// How much of a gap is left to chance, so that deliveries that failed together do not come back together.
@@ -46,11 +47,22 @@ pub(super) enum Tried {
     Gone,
     /// It did not come through.
     Failed {
-        /// Whether that is the receiver's state, and not about this one delivery.
-        is_ill: bool,
+        /// What that says of the receiver.
+        health: Health,
         /// How long the receiver wants to be left alone.
         retry_after: Option<Duration>,
     },
+}
+
+/// What a try says of its receiver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Health {
+    /// It answers, and does not want this one.
+    Well,
+    /// It does not answer, or says that it cannot.
+    Ill,
+    /// Nothing: it was not asked.
+    Unknown,
 }
 
 /// A lane as people look at it.
@@ -66,6 +78,8 @@ pub struct LaneStatus {
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     lanes: BTreeMap<LaneName, Lane>,
+    /// The lane that had its turn last.
+    served: Option<LaneName>,
     deliveries: HashMap<Sequence, Planned>,
 }
 
@@ -77,6 +91,8 @@ struct Planned {
     due: Option<Instant>,
     /// It was asked for while it ran.
     is_asked: bool,
+    /// It came through before, or its receiver wants no more of it: it is tried when somebody asks, not again by itself.
+    is_over: bool,
 }
 
 /// In which order what waits comes: see the module's text.
@@ -103,12 +119,20 @@ impl Schedule {
         }
         let lane_of = self.lanes.entry(Arc::clone(&lane)).or_default();
         lane_of.waiting(tries).insert((now, sequence));
-        let planned = Planned { lane, tries, due: Some(now), is_asked: false };
+        let due = Some(now);
+        let planned = Planned { lane, tries, due, is_asked: false, is_over: false };
         self.deliveries.insert(sequence, planned);
     }
 
-    /// Plans a delivery for now because somebody asks for it, whatever the breaker says.
-    pub(super) fn ask(&mut self, sequence: Sequence, lane: LaneName, tries: usize, now: Instant) {
+    /// Plans a delivery for now because somebody asks for it, whatever the breaker says. One that `is_over` is tried this
+    /// once.
+    pub(super) fn ask(
+        &mut self,
+        sequence: Sequence,
+        lane: LaneName,
+        (tries, is_over): (usize, bool),
+        now: Instant,
+    ) {
         if let Some(planned) = self.deliveries.get_mut(&sequence) {
             let Some(due) = planned.due else {
                 planned.is_asked = true;
@@ -122,14 +146,39 @@ impl Schedule {
             return;
         }
         self.lanes.entry(Arc::clone(&lane)).or_default().first.insert((now, sequence));
-        let planned = Planned { lane, tries, due: Some(now), is_asked: false };
+        let planned = Planned { lane, tries, due: Some(now), is_asked: false, is_over };
         self.deliveries.insert(sequence, planned);
+    }
+
+    /// The offer of a delivery does not stand any more.
+    pub(super) fn remove(&mut self, sequence: Sequence) {
+        let Some(planned) = self.deliveries.get_mut(&sequence) else { return };
+        let Some(due) = planned.due else {
+            (planned.is_over, planned.is_asked) = (true, false);
+            return;
+        };
+        let name = Arc::clone(&planned.lane);
+        self.deliveries.remove(&sequence);
+        if let Some(lane) = self.lanes.get_mut(&name) {
+            lane.remove(due, sequence);
+        }
+        self.tidy(&name);
     }
 
     /// A delivery that is to be tried now; it runs from here on, until [`Schedule::done`] or
     /// [`Schedule::forget`].
     pub(super) fn next(&mut self, now: Instant) -> Option<Sequence> {
-        let sequence = self.lanes.values_mut().find_map(|lane| lane.next(now))?;
+        // In turns, so that lanes whose names come late are not last each time.
+        let served = self.served.take();
+        let later = |name: &LaneName| served.as_ref().is_some_and(|served| name > served);
+        let names = self.lanes.keys().filter(|name| later(name));
+        let mut names: Vec<LaneName> = names.cloned().collect();
+        names.extend(self.lanes.keys().filter(|name| !later(name)).cloned());
+        let (name, sequence) = names.into_iter().find_map(|name| {
+            let sequence = self.lanes.get_mut(&name)?.next(now)?;
+            Some((name, sequence))
+        })?;
+        self.served = Some(name);
         if let Some(planned) = self.deliveries.get_mut(&sequence) {
             planned.due = None;
         }
@@ -160,23 +209,22 @@ impl Schedule {
         match tried {
             Tried::Delivered => lane.close(),
             Tried::Gone => {}
-            Tried::Failed { is_ill, retry_after } => {
-                if is_ill {
-                    lane.fail(was_probe, now);
-                } else {
-                    lane.close();
+            Tried::Failed { health, retry_after } => {
+                match health {
+                    Health::Well => lane.close(),
+                    Health::Ill => lane.fail(was_probe, now),
+                    Health::Unknown => {}
                 }
-                if let Some(pause) = retry_after {
-                    lane.paused_until = Some(now + pause.min(PAUSE_MAX));
-                }
+                let pause = retry_after.map(|pause| now + pause.min(PAUSE_MAX));
+                lane.paused_until = lane.paused_until.max(pause);
             }
         }
-        let is_over = !matches!(tried, Tried::Failed { .. });
+        planned.is_over |= !matches!(tried, Tried::Failed { .. });
         if planned.is_asked {
             planned.is_asked = false;
             planned.due = Some(now);
             lane.first.insert((now, sequence));
-        } else if is_over || planned.tries >= DELIVERIES_MAX {
+        } else if planned.is_over || planned.tries >= DELIVERIES_MAX {
             self.tidy(&name);
             return;
         } else {
@@ -246,22 +294,21 @@ impl Lane {
         }
         self.paused_until = None;
         let is_due = |set: &BTreeSet<(Instant, Sequence)>| {
-            set.first().filter(|(due, _)| *due <= now).map(|(_, sequence)| *sequence)
+            set.first().filter(|(due, _)| *due <= now).copied()
         };
-        let sequence = if let Some(sequence) = is_due(&self.first) {
-            self.first.pop_first();
-            sequence
-        } else {
-            let sequence = is_due(&self.again)?;
-            if let Some(until) = self.open_until {
-                if until > now || self.probe.is_some() {
-                    return None;
-                }
+        let may_repeat = self.open_until.is_none_or(|until| until <= now && self.probe.is_none());
+        let again = is_due(&self.again).filter(|_| may_repeat);
+        let next = match (is_due(&self.first), again) {
+            (Some(first), Some(again)) => first.min(again),
+            (first, again) => first.or(again)?,
+        };
+        let (_, sequence) = next;
+        if !self.first.remove(&next) {
+            self.again.remove(&next);
+            if self.open_until.is_some() {
                 self.probe = Some(sequence);
             }
-            self.again.pop_first();
-            sequence
-        };
+        }
         self.running += 1;
         Some(sequence)
     }
@@ -280,6 +327,7 @@ impl Lane {
     fn close(&mut self) {
         self.failures = 0;
         self.open_until = None;
+        self.probe = None;
     }
 
     fn fail(&mut self, was_probe: bool, now: Instant) {

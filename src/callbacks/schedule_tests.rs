@@ -2,8 +2,9 @@
 
 use super::*;
 
-const ILL: Tried = Tried::Failed { is_ill: true, retry_after: None };
-const REFUSED: Tried = Tried::Failed { is_ill: false, retry_after: None };
+const ILL: Tried = Tried::Failed { health: Health::Ill, retry_after: None };
+const REFUSED: Tried = Tried::Failed { health: Health::Well, retry_after: None };
+const NOT_SENT: Tried = Tried::Failed { health: Health::Unknown, retry_after: None };
 /// No jitter.
 const EVEN: f64 = 0.5;
 
@@ -30,6 +31,11 @@ impl Run {
     fn started(&mut self, seconds: u64) -> Vec<u64> {
         let now = self.at(seconds);
         std::iter::from_fn(|| self.schedule.next(now)).map(|sequence| sequence.0).collect()
+    }
+
+    fn ask(&mut self, number: u64, record: (usize, bool), seconds: u64) {
+        let now = self.at(seconds);
+        self.schedule.ask(Sequence(number), "a".into(), record, now);
     }
 
     fn done(&mut self, number: u64, tried: Tried, seconds: u64) {
@@ -74,9 +80,10 @@ fn gone_is_the_end_until_somebody_asks() {
     run.started(0);
     run.done(1, Tried::Gone, 0);
     assert_eq!(run.due_s(), None);
-    let now = run.at(3);
-    run.schedule.ask(Sequence(1), "a".into(), 1, now);
+    run.ask(1, (1, true), 3);
     assert_eq!(run.started(3), [1]);
+    run.done(1, REFUSED, 3);
+    assert_eq!(run.due_s(), None, "what was over is not repeated by itself");
 }
 
 #[test]
@@ -139,13 +146,15 @@ fn retry_after_is_honoured_for_the_whole_lane_and_has_a_bound() {
     run.add(1, "a", 0);
     run.started(0);
     let retry_after = Some(Duration::from_secs(40));
-    run.done(1, Tried::Failed { is_ill: true, retry_after }, 0);
+    run.done(1, Tried::Failed { health: Health::Ill, retry_after }, 0);
     run.add(2, "a", 1);
     assert_eq!((run.started(39), run.due_s()), (vec![], Some(40)));
     assert_eq!(run.started(40), [2, 1]);
     let retry_after = Some(Duration::from_secs(100_000));
-    run.done(1, Tried::Failed { is_ill: true, retry_after }, 40);
-    assert_eq!(run.due_s(), Some(640));
+    run.done(1, Tried::Failed { health: Health::Ill, retry_after }, 40);
+    let retry_after = Some(Duration::from_secs(1));
+    run.done(2, Tried::Failed { health: Health::Ill, retry_after }, 40);
+    assert_eq!(run.due_s(), Some(3_640), "the longer one counts");
 }
 
 #[test]
@@ -153,14 +162,12 @@ fn what_is_asked_for_goes_out_at_once_and_once_more_if_it_runs() {
     let mut run = Run::new();
     run.add(1, "a", 0);
     run.started(0);
-    let now = run.at(1);
-    run.schedule.ask(Sequence(1), "a".into(), 0, now);
+    run.ask(1, (0, false), 1);
     assert_eq!(run.started(1), [0; 0]);
-    run.done(1, Tried::Delivered, 2);
+    run.done(1, REFUSED, 2);
     assert_eq!(run.started(2), [1]);
     run.done(1, REFUSED, 2);
-    let now = run.at(3);
-    run.schedule.ask(Sequence(1), "a".into(), 0, now);
+    run.ask(1, (2, false), 3);
     assert_eq!(run.started(3), [1]);
     run.done(1, Tried::Delivered, 3);
     assert_eq!(run.due_s(), None);
@@ -178,4 +185,73 @@ fn what_is_over_leaves_no_trace_and_tries_have_a_bound() {
     assert_eq!(run.started(0), [2]);
     run.done(2, REFUSED, 0);
     assert_eq!((run.schedule.lanes.len(), run.schedule.deliveries.len()), (0, 0));
+}
+
+#[test]
+fn an_offer_that_is_gone_leaves_at_once() {
+    let mut run = Run::new();
+    for number in 0..10 {
+        run.add(number, "a", 0);
+    }
+    assert_eq!(run.started(0), [0, 1, 2, 3]);
+    run.schedule.remove(Sequence(0));
+    run.schedule.remove(Sequence(9));
+    assert_eq!(run.schedule.status("a").queued, 9);
+    run.done(0, ILL, 1);
+    assert_eq!((run.started(1), run.schedule.status("a").queued), (vec![4], 8));
+}
+
+#[test]
+fn what_was_not_sent_says_nothing_of_the_receiver() {
+    let mut run = Run::new();
+    for number in 0..5 {
+        run.add(number, "a", 0);
+        run.started(0);
+        run.done(number, ILL, 0);
+    }
+    assert!(run.schedule.status("a").is_open);
+    run.add(7, "a", 1);
+    run.started(1);
+    run.done(7, NOT_SENT, 1);
+    assert!(run.schedule.status("a").is_open);
+}
+
+#[test]
+fn a_first_try_that_comes_through_closes_a_lane_and_an_old_probe_does_not_open_it() {
+    let mut run = Run::new();
+    for number in 0..5 {
+        run.add(number, "a", 0);
+        run.started(0);
+        run.done(number, ILL, 0);
+    }
+    assert_eq!(run.started(30), [0], "the probe");
+    run.add(7, "a", 31);
+    assert_eq!(run.started(31), [7]);
+    run.done(7, Tried::Delivered, 31);
+    assert!(!run.schedule.status("a").is_open);
+    assert_eq!(run.started(31), [1, 2, 3]);
+    run.done(0, ILL, 32);
+    assert!(!run.schedule.status("a").is_open);
+}
+
+#[test]
+fn repetitions_have_their_turn_beside_first_tries() {
+    let mut run = Run::new();
+    run.add(1, "a", 0);
+    run.started(0);
+    run.done(1, REFUSED, 0);
+    for number in 10..20 {
+        run.add(number, "a", 6);
+    }
+    assert_eq!(run.started(6), [1, 10, 11, 12]);
+}
+
+#[test]
+fn lanes_take_turns() {
+    let mut run = Run::new();
+    for number in 0..3 {
+        run.add(number, "a", 0);
+        run.add(10 + number, "b", 0);
+    }
+    assert_eq!(run.started(0), [0, 10, 1, 11, 2, 12]);
 }

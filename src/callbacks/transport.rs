@@ -10,7 +10,7 @@
 
 use std::{
     io::{ErrorKind, Read},
-    sync::{Arc, atomic::AtomicUsize},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -24,7 +24,7 @@ use ureq::{
 };
 
 use super::{
-    lookup::{Lookup, NoAddress, Question, System},
+    lookup::{Lookup, Lookups, NoAddress, Question, System},
     presets::Outgoing,
     url::Scheme,
 };
@@ -45,6 +45,8 @@ pub struct Sent {
     pub retry_after: Option<Duration>,
     /// For the log: what failed, on what, what to do. Without secrets; `None` when there was an answer.
     pub detail: Option<String>,
+    /// Whether it failed for want of means of this machine, which says nothing of the receiver.
+    pub is_ours: bool,
 }
 
 impl Sent {
@@ -55,7 +57,7 @@ impl Sent {
 
     fn failed(failure: DeliveryFailure, detail: String) -> Sent {
         let result = DeliveryResult::Failed(failure);
-        Sent { result, retry_after: None, detail: Some(detail) }
+        Sent { result, retry_after: None, detail: Some(detail), is_ours: false }
     }
 }
 
@@ -63,7 +65,7 @@ impl Sent {
 #[derive(Clone)]
 pub struct Transport {
     lookup: Arc<dyn Lookup>,
-    lookups_running: Arc<AtomicUsize>,
+    lookups: Lookups,
 }
 
 impl Default for Transport {
@@ -80,7 +82,7 @@ impl std::fmt::Debug for Transport {
 
 impl Transport {
     pub(super) fn with_lookup(lookup: Arc<dyn Lookup>) -> Transport {
-        Transport { lookup, lookups_running: Arc::default() }
+        Transport { lookup, lookups: Lookups::default() }
     }
 
     /// Sends, and waits for the answer for at most `timeout`. `now` is what a date in `Retry-After` is compared with.
@@ -94,7 +96,7 @@ impl Transport {
     ) -> Sent {
         let question = Question {
             lookup: Arc::clone(&self.lookup),
-            running: Arc::clone(&self.lookups_running),
+            running: self.lookups.clone(),
             url: outgoing.url.clone(),
             allow: allow.to_vec(),
             deadline: Instant::now() + timeout,
@@ -102,7 +104,7 @@ impl Transport {
         let agent = Agent::with_parts(config(timeout), DefaultConnector::default(), question);
         exchange(&agent, outgoing, now).unwrap_or_else(|error| {
             let (failure, detail) = explain(&error, outgoing);
-            Sent::failed(failure, detail)
+            Sent { is_ours: is_ours(&error), ..Sent::failed(failure, detail) }
         })
     }
 }
@@ -131,7 +133,8 @@ fn exchange(agent: &Agent, outgoing: &Outgoing, now: WallTime) -> Result<Sent, u
     let status = response.status().as_u16();
     let retry_after = retry_after(status, response.headers(), now);
     throw_away(&mut response.body_mut().as_reader());
-    Ok(Sent { result: DeliveryResult::Answered { status }, retry_after, detail: None })
+    let result = DeliveryResult::Answered { status };
+    Ok(Sent { result, retry_after, detail: None, is_ours: false })
 }
 
 /// Reads what fits. A body that is longer, comes too slowly or breaks off is still an answer: whoever said 200 has taken
@@ -163,6 +166,11 @@ fn retry_after(status: u16, headers: &HeaderMap, now: WallTime) -> Option<Durati
     Some(wait.min(RETRY_AFTER_MAX))
 }
 
+fn is_ours(error: &ureq::Error) -> bool {
+    let ureq::Error::Other(why) = error else { return false };
+    matches!(why.downcast_ref::<NoAddress>(), Some(NoAddress::NotAsked { .. }))
+}
+
 fn explain(error: &ureq::Error, outgoing: &Outgoing) -> (DeliveryFailure, String) {
     let origin = outgoing.url.origin();
     if let ureq::Error::Other(why) = error
@@ -170,7 +178,7 @@ fn explain(error: &ureq::Error, outgoing: &Outgoing) -> (DeliveryFailure, String
     {
         let failure = match why {
             NoAddress::Refused { .. } => DeliveryFailure::AddressRefused,
-            NoAddress::Unknown { .. } => DeliveryFailure::Resolve,
+            NoAddress::Unknown { .. } | NoAddress::NotAsked { .. } => DeliveryFailure::Resolve,
             NoAddress::Ambiguous { .. } => DeliveryFailure::Configuration,
         };
         return (failure, format!("{origin}: {why}"));

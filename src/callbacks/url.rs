@@ -23,6 +23,15 @@ const HOST_BYTES_MAX: usize = 253;
 /// Longest label of a DNS name, in bytes (RFC 1035).
 const LABEL_BYTES_MAX: usize = 63;
 
+/// A URL of the configuration as an error shows it: user, password and query may be secrets.
+pub(super) fn shown(text: &str) -> String {
+    let (hidden, rest) = text.rsplit_once('@').map_or(("", text), |(_, rest)| ("…@", rest));
+    match rest.split_once('?') {
+        Some((rest, _)) => format!("{hidden}{rest}?…"),
+        None => format!("{hidden}{rest}"),
+    }
+}
+
 /// Why a text is not a URL that is called. Each says what to write instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlProblem {

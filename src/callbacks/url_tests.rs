@@ -225,3 +225,15 @@ fn a_path_is_added_after_the_base() {
     }
     assert_eq!(base.join(&["x".repeat(URL_BYTES_MAX).as_str()]), Err(Length));
 }
+
+#[test]
+fn an_error_shows_no_password_and_no_query() {
+    for (text, expected) in [
+        ("https://hooks.example/ci", "https://hooks.example/ci"),
+        ("https://hooks.example/ci?key=1", "https://hooks.example/ci?…"),
+        ("https://bot:glpat-1@hooks.example/ci?key=1", "…@hooks.example/ci?…"),
+        ("https://bot:a?b@c@hooks.example/", "…@hooks.example/"),
+    ] {
+        assert_eq!(shown(text), expected);
+    }
+}

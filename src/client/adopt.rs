@@ -26,52 +26,37 @@ pub(super) fn refusal(id: &ClaimId, answer: &Answer) -> Option<Failure> {
 }
 
 fn end(id: &ClaimId, problem: &Problem) -> Failure {
-    let (code, advice) = match problem.end_reason() {
-        // What the admin said is added to the first line.
-        Some(EndReason::Revoked) => return over(exit::REVOKED, id, &problem.describe_end()),
-        Some(EndReason::Released) => (
-            exit::REFUSED,
+    let reason = problem.end_reason();
+    let code = match reason {
+        Some(EndReason::Revoked) => exit::REVOKED,
+        Some(EndReason::WaitTimeout) => exit::NO_PERMIT,
+        _ => exit::REFUSED,
+    };
+    let why = match reason {
+        Some(EndReason::Released) => {
             "it was released; the job has run already, or the permits were given back by hand\n\
-             A call may come twice and start a job twice; then this is the second one, with nothing to do.",
-        ),
-        Some(EndReason::Abandoned) => (
-            exit::REFUSED,
+             A call may come twice and start a job twice; then this is the second one, with nothing to do."
+        }
+        Some(EndReason::Abandoned) => {
             "abandoned: the offer was not confirmed in time, and its permits went to the next one\n\
-             This job started too late. Make the claim again, with a longer --offer-ttl if runners are \
-             busy.",
-        ),
-        Some(EndReason::Cancelled) => {
-            (exit::REFUSED, "it was cancelled before it was held; the command was not run")
+             This job started too late. Make the claim again, with a longer --offer-ttl if runners are busy."
         }
-        Some(EndReason::Expired) => (
-            exit::REFUSED,
+        Some(EndReason::Cancelled) => "it was cancelled before it was held",
+        Some(EndReason::Expired) => {
             "its lease expired: a job had it and did not renew it\n\
-             Make the claim again if the work is still to be done.",
-        ),
-        Some(EndReason::WaitTimeout) => (
-            exit::NO_PERMIT,
+             Make the claim again if the work is still to be done."
+        }
+        Some(EndReason::WaitTimeout) => {
             "the permits were not free within its wait timeout\n\
-             Make the claim again, with a longer --wait-timeout.",
-        ),
-        Some(EndReason::CallbackFailed) => (
-            exit::REFUSED,
-            "no call of its callback got through in time\n\
-             Make the claim again when the cause is mended.",
-        ),
-        Some(EndReason::Unsatisfiable) | None => {
-            return over(exit::REFUSED, id, &problem.describe_end());
+             Make the claim again, with a longer --wait-timeout."
         }
-    };
-    let why = match problem.end_reason() {
         Some(EndReason::CallbackFailed) => {
-            format!("{advice} `semaphorectl deliveries {id}` has each try.")
+            "no call of its callback got through in time\n\
+             `semaphorectl deliveries` with its id has each try. Make the claim again when that is mended."
         }
-        _ => advice.to_owned(),
+        // What the admin said who revoked it is added by who asked, at the end.
+        Some(EndReason::Revoked | EndReason::Unsatisfiable) | None => &problem.describe_end(),
     };
-    over(code, id, &why)
-}
-
-fn over(code: u8, id: &ClaimId, why: &str) -> Failure {
     Failure::new(code, format!("claim {id} is over: {why}"))
 }
 
@@ -91,7 +76,7 @@ mod tests {
             ("released", exit::REFUSED, "run already"),
             ("cancelled", exit::REFUSED, "cancelled"),
             ("expired", exit::REFUSED, "lease expired"),
-            ("callback_failed", exit::REFUSED, "semaphorectl deliveries c1"),
+            ("callback_failed", exit::REFUSED, "semaphorectl deliveries"),
             ("unsatisfiable", exit::REFUSED, "capacity"),
             ("something_new", exit::REFUSED, "something_new"),
             ("wait_timeout", exit::NO_PERMIT, "wait timeout"),

@@ -48,6 +48,17 @@ impl Service {
         ask(&self.connection, self.patience, &mut trouble, call)
     }
 
+    /// Makes a call that starts something each time that it arrives: once, whatever the patience.
+    ///
+    /// # Errors
+    /// As [`Service::ask`].
+    pub(super) fn ask_once(
+        &mut self,
+        call: impl Fn(&Connection) -> Result<Answer, Unreachable>,
+    ) -> Result<Answer, Failure> {
+        ask(&self.connection, Duration::ZERO, &mut |_| {}, call)
+    }
+
     /// Looks at a path below the service's URL.
     ///
     /// # Errors

@@ -27,7 +27,7 @@ impl CallEnd {
     pub(super) fn advice(&self, target: Option<&str>) -> String {
         let section = match target {
             Some(name) => format!("[callbacks.targets.{name}]"),
-            None => "[callbacks]".to_owned(),
+            None => "[[callbacks.allow]]".to_owned(),
         };
         match (self.status, self.error.as_deref()) {
             (Some(status), _) => advice_on_status(status, &section),
@@ -90,7 +90,7 @@ fn advice_on_error(error: &str, section: &str) -> String {
                   service's machine, and check that the certificate is valid and made for the name in the url"
             .to_owned(),
         "timeout" => "there was no answer in time: is the CI system overloaded, or does a firewall drop the \
-                      packets? It may have started the job all the same"
+                      packets? It may have started the job all the same; callbacks.timeout gives it longer"
             .to_owned(),
         "protocol" => format!(
             "what answered does not speak HTTP as it should: check scheme and port of the url of {section}"
@@ -141,7 +141,7 @@ mod tests {
             assert_eq!(end.describe(), format!("HTTP {status}"));
             assert!(end.advice(Some("ci")).contains(word), "{status}");
         }
-        assert!(ended(Some(302), None).advice(None).contains("[callbacks] of"));
+        assert!(ended(Some(302), None).advice(None).contains("[[callbacks.allow]] of"));
         assert_eq!(ended(None, None).describe(), "no answer");
     }
 

@@ -27,8 +27,8 @@ use crate::model::{ClaimId, SemaphoreName, TargetName, Vars, format_duration};
 pub(super) const WAIT_MAX: Duration = Duration::from_secs(50);
 /// How much longer than asked for an answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long the answer may take that waits for somebody else's. NGINX gives up as soon.
-const TEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the answer may take that waits for a target's, which the service does for up to 60 s.
+const TEST_TIMEOUT: Duration = Duration::from_secs(75);
 /// How long a backup may take, from first to last byte. The service gives up sooner.
 const BACKUP_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// How long a connection may take to be made.

@@ -15,6 +15,9 @@ const VAR_NAME_BYTES_MAX: usize = 64;
 /// Longest value of a var, in bytes of UTF-8.
 const VAR_VALUE_BYTES_MAX: usize = 1_024;
 
+/// Most bytes of all names and values of a callback's vars together.
+const VARS_BYTES_MAX: usize = 8_192;
+
 /// Most deliveries that are tried for one claim, those included that an admin asks for. With a retry a minute
 /// an hour has 64.
 pub const DELIVERIES_MAX: usize = 100;
@@ -35,7 +38,7 @@ pub enum Callback {
 
 /// Names and values that a client gives to a target, in the order of their names: at most 32; names are a
 /// letter or `_`, then up to 63 of `A-Z a-z 0-9 _`, as environment variables are; values have up to 1,024 bytes
-/// without control characters.
+/// without control characters; all of it together at most 8,192.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<(String, String)>")]
 pub struct Vars(Box<[(String, String)]>);
@@ -59,12 +62,14 @@ impl Vars {
                 && !value.chars().any(char::is_control)
         };
         let unique = vars.windows(2).all(|pair| pair[0].0 != pair[1].0);
-        if vars.len() <= VARS_MAX && unique && vars.iter().all(fits) {
+        let bytes: usize = vars.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let is_small = vars.len() <= VARS_MAX && bytes <= VARS_BYTES_MAX;
+        if is_small && unique && vars.iter().all(fits) {
             Ok(Vars(vars.into()))
         } else {
             Err(Invalid::new(
                 "an object of at most 32 names of 1 to 64 of A-Z a-z 0-9 _ (no digit first) and values \
-                 of up to 1024 bytes without control characters",
+                 of up to 1024 bytes without control characters, 8192 bytes together",
             ))
         }
     }
@@ -106,6 +111,29 @@ pub struct CallbackRecord {
 }
 
 impl CallbackRecord {
+    /// Notes a try: the end of the one that began at that time, or else a new one. `false` when there is no room.
+    pub(super) fn note(&mut self, delivery: Delivery) -> bool {
+        match self.open_at(&delivery) {
+            Some(at) => self.deliveries[at] = delivery,
+            None if self.deliveries.len() < DELIVERIES_MAX => self.deliveries.push(delivery),
+            None => return false,
+        }
+        true
+    }
+
+    /// Whether there is room to note a try.
+    #[must_use]
+    pub fn takes(&self, delivery: &Delivery) -> bool {
+        self.deliveries.len() < DELIVERIES_MAX || self.open_at(delivery).is_some()
+    }
+
+    /// The try that began at the same time and has no end yet.
+    fn open_at(&self, delivery: &Delivery) -> Option<usize> {
+        self.deliveries.iter().rposition(|known| {
+            known.started_at == delivery.started_at && known.result == DeliveryResult::Unfinished
+        })
+    }
+
     /// Whether a delivery came through.
     #[must_use]
     pub fn is_delivered(&self) -> bool {
@@ -155,6 +183,9 @@ pub enum DeliveryResult {
     },
     /// There was none.
     Failed(DeliveryFailure),
+    /// Nobody knows yet: it is under way; or its end came after that of the claim, or after that of the process. Then
+    /// only the log may know.
+    Unfinished,
 }
 
 /// Why a delivery got no answer.
@@ -227,5 +258,8 @@ mod tests {
         assert!(Vars::new(vec![var("a", "1"), var("a", "2")]).is_err());
         assert!(Vars::new(vec![var("a", &"x".repeat(1_025))]).is_err());
         assert!(Vars::new((0..33).map(|n| var(&format!("a{n}"), "")).collect()).is_err());
+        let long = |n: usize| var(&format!("a{n}"), &"x".repeat(1_022));
+        assert!(Vars::new((0..8).map(long).collect()).is_ok());
+        assert!(Vars::new((0..9).map(long).collect()).is_err());
     }
 }

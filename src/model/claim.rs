@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Callback, CallbackRecord, ClaimEvent, ClaimId, DELIVERIES_MAX, Fence, Holder, Labels, Note,
-    Permits, Priority, Revision, Sequence, WallTime,
+    Callback, CallbackRecord, ClaimEvent, ClaimId, Fence, Holder, Labels, Note, Permits, Priority,
+    Revision, Sequence, WallTime,
 };
 
 /// A request for permits as the client gave it: what was left out is `None`.
@@ -266,10 +266,7 @@ impl Claim {
                 ClaimState::Offered { .. } | ClaimState::Held { .. },
                 ClaimEvent::CallbackTried { delivery },
                 Some(record),
-            ) if record.deliveries.len() < DELIVERIES_MAX => {
-                record.deliveries.push(*delivery);
-                true
-            }
+            ) => record.note(*delivery),
             _ => false,
         };
         if fits {

@@ -8,7 +8,10 @@ use std::{
 use super::{
     BlockedClaim, Peer, Service,
     blocked::Asked,
-    core::{ClaimView, Command, Core, Error, Now, Outcome, Presence},
+    core::{
+        CLAIM_REQUESTS_MAX, ClaimView, Command, Core, ENDED_REMEMBERED, Error, Now, Outcome,
+        Presence,
+    },
     gates::Role,
     state::State,
 };
@@ -69,13 +72,21 @@ impl Service {
         wait: Option<Duration>,
         peer: Option<Arc<Peer>>,
     ) -> Attempt {
-        let is_new =
-            |state: &State| state.core.claim(&id).is_none() && state.core.ended(&id).is_none();
-        if self.shared.is_storage_low() && is_new(&self.shared.state.lock()) {
+        if self.shared.is_storage_low() && !self.is_known(&id) {
             return Attempt::Done(Err(Refusal::StorageLow));
         }
         let again = Asked::Acquire { id: id.clone() };
         self.attempt(wait, peer, again, |blocks| Command::Acquire { id, request, blocks })
+    }
+
+    /// Whether the id is that of a claim that lives, or of one that ended and is remembered: then an acquire makes no new
+    /// one.
+    #[must_use]
+    pub fn is_known(&self, id: &ClaimId) -> bool {
+        let state = self.shared.state.lock();
+        let now = self.shared.clock.now().wall;
+        let is_remembered = |(_, ended_at)| now.since(ended_at) < ENDED_REMEMBERED;
+        state.core.claim(id).is_some() || state.core.ended(id).is_some_and(is_remembered)
     }
 
     /// "I am here": prolongs a lease, confirms an offer, keeps a place in the queue; blocks on it for up
@@ -112,7 +123,10 @@ impl Service {
             Err(error) => return Attempt::Done(Err(state.refusal(error))),
         };
         match (outcome, slot, deadline) {
-            (Outcome::Waiting { sequence, blocked: true }, Some(slot), Some(deadline)) => {
+            // The core counts them by a claim's presence; one with a callback is present always.
+            (Outcome::Waiting { sequence, blocked: true }, Some(slot), Some(deadline))
+                if state.gates.holders(sequence) < usize::from(CLAIM_REQUESTS_MAX) =>
+            {
                 self.shared.hand_over(&mut state);
                 let entered = state.gates.enter(sequence, Role::Holder, peer.clone());
                 // The peer may be gone already and call back at once.

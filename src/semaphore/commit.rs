@@ -61,7 +61,7 @@ pub(super) struct Batch {
     pub(super) changes: Vec<Change>,
     /// Gates of the claims that the changes are about, not announced yet: that is for after the state's lock.
     pub(super) gates: Vec<Arc<Gate>>,
-    /// Claims whose callbacks are due as soon as the changes are safe.
+    /// Claims whose callbacks are due as soon as the changes are safe, or are not any more.
     pub(super) callbacks_due: Vec<Sequence>,
 }
 

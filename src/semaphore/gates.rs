@@ -58,6 +58,12 @@ impl Gates {
         (Arc::clone(&claim_gate.gate), Entry { sequence, number })
     }
 
+    /// How many requests of its holder block on the claim.
+    pub(super) fn holders(&self, sequence: Sequence) -> usize {
+        let requests = self.claims.get(&sequence).map_or(&[][..], |gate| &gate.requests);
+        requests.iter().filter(|r| r.role == Role::Holder && !r.over).count()
+    }
+
     /// A request does not sleep on the claim any more; the last one takes the gate away. Tells whether the
     /// core has still to hear of it.
     pub(super) fn leave(&mut self, entry: Entry) -> bool {

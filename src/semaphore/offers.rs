@@ -8,15 +8,19 @@
 //!
 //! The handler runs on the thread that committed, so it must be short.
 
-use super::{ClaimStatus, Service, Shared, claims::status, core::Command};
+use super::{
+    ClaimStatus, Service, Shared,
+    claims::status,
+    core::{Command, Outcome},
+};
 use crate::model::{ClaimState, Delivery, Revision, Sequence};
 
-/// Told which claim's callback is due.
+/// Told which claim's callback is due, or is not any more: whoever is told looks.
 pub type DueHandler = Box<dyn Fn(Sequence) + Send + Sync>;
 
 impl Service {
-    /// Has `due` called for each offer of a claim with a callback, once it is safe, and for those that stand
-    /// already. To be called once; a second handler is ignored.
+    /// Has `due` called for each offer of a claim with a callback, once it is safe, when it is confirmed or ends,
+    /// and for those that stand already. To be called once; a second handler is ignored.
     pub fn on_callback_due(&self, due: DueHandler) {
         if self.shared.callback_due.set(due).is_err() {
             log::error!("callbacks have a handler already");
@@ -46,15 +50,18 @@ impl Service {
         is_due.then(|| status(view, self.shared.clock.now(), revision))
     }
 
-    /// Notes that a claim's callback was called. Safe within half a second.
-    pub fn note_delivery(&self, sequence: Sequence, delivery: Delivery) {
+    /// Notes that a claim's callback is being called (its result is then [`DeliveryResult::Unfinished`]), or what came of
+    /// the call that began then. Safe within half a second. `false` when nothing was noted: the claim has ended, or was
+    /// tried as often as can be.
+    ///
+    /// [`DeliveryResult::Unfinished`]: crate::model::DeliveryResult::Unfinished
+    #[must_use]
+    pub fn note_delivery(&self, sequence: Sequence, delivery: Delivery) -> bool {
         let mut state = self.shared.state.lock();
         let command = Command::NoteDelivery { sequence, delivery };
         let (_, outcome) = self.shared.apply(&mut state, command);
         self.shared.hand_over(&mut state);
-        if let Err(error) = outcome {
-            log::error!("noting a delivery was refused: {error}");
-        }
+        matches!(outcome, Ok(Outcome::Done))
     }
 }
 

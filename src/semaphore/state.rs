@@ -97,7 +97,10 @@ impl State {
         for event in &events {
             if let Event::Claim { sequence, event } = event {
                 self.batch.gates.extend(self.gates.gate(*sequence));
-                if matches!(event, ClaimEvent::CallbackDue) {
+                let is_confirmed = || matches!(event, ClaimEvent::Confirmed { .. });
+                if matches!(event, ClaimEvent::CallbackDue)
+                    || is_confirmed() && self.calls(*sequence)
+                {
                     self.batch.callbacks_due.push(*sequence);
                 }
             }
@@ -107,8 +110,16 @@ impl State {
         outcome
     }
 
+    /// Whether a live claim has a callback.
+    fn calls(&self, sequence: Sequence) -> bool {
+        self.core.claim_by_sequence(sequence).is_some_and(|view| view.claim.callback.is_some())
+    }
+
     fn note_ended(&mut self) {
         for claim in self.core.take_ended() {
+            if claim.callback.is_some() {
+                self.batch.callbacks_due.push(claim.sequence);
+            }
             self.ended.order.push_back((claim.revision, claim.id.clone()));
             self.ended.by_id.insert(claim.id.clone(), Arc::new(claim));
         }

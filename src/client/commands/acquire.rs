@@ -31,7 +31,7 @@ use crate::{
 #[argh(
     example = "id=$(semaphorectl acquire FlexLM-Riviera --ttl 2h) || exit",
     example = "vsim -do run.do; semaphorectl release \"$id\"",
-    example = "semaphorectl acquire FlexLM-Riviera --callback gitlab-fpga --var project=42",
+    example = "semaphorectl acquire FlexLM-Riviera --callback gitlab-fpga --var job_id=412",
     note = "With --ttl it ends when it has the permits. They come back by `release`, or when\n\
             the ttl is over; `renew` prolongs it.\n\
             With --while-pid it stays, renews, and gives them back when that process has\n\

@@ -25,7 +25,7 @@ use crate::{
 /// systems this REALLY STARTS THE JOB that the vars name.
 #[derive(Debug, PartialEq, FromArgs, ArgsInfo)]
 #[argh(
-    example = "semaphorectl callback-test gitlab-fpga --var project=42 --var job=hello",
+    example = "semaphorectl callback-test gitlab-fpga --var job_id=412",
     note = "The call is a real one, without a claim behind it: a job that begins with\n\
             `semaphorectl run --claim` starts, and finds no claim of its id. Name a job for\n\
             which that does no harm.",
@@ -62,13 +62,14 @@ pub(super) fn main(arguments: &[OsString]) -> Result<u8, Failure> {
         let target = callback::target_name(&own.target)?;
         let vars = callback::vars(&own.var)?;
         let mut service = ids::open(service, PATIENCE_NONE)?;
-        let answer = service.ask(|connection| connection.test_callback(&target, &vars))?;
-        if shared.json {
-            output::write_json(&answer.body)?;
-        }
-        match (verdict(&target, &answer)?, shared.json) {
-            (_, true) => Ok(exit::OK),
-            (text, false) => output::write(&text),
+        let answer = service.ask_once(|connection| connection.test_callback(&target, &vars))?;
+        let verdict = verdict(&target, &answer);
+        match (shared.json, verdict) {
+            (true, verdict) => {
+                output::write_json(&answer.body)?;
+                verdict.map(|_| exit::OK)
+            }
+            (false, verdict) => output::write(&verdict?),
         }
     })
 }

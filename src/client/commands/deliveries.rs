@@ -66,7 +66,7 @@ pub(super) fn main(arguments: &[OsString]) -> Result<u8, Failure> {
         let mut answer = service.look(&format!("/api/v1/claims/{id}/deliveries"))?;
         if own.retry {
             let number = Deliveries::read(&answer)?.last_number(&id)?;
-            answer = service.ask(|connection| connection.retry_delivery(&id, number))?;
+            answer = service.ask_once(|connection| connection.retry_delivery(&id, number))?;
         }
         if shared.json {
             return output::write_json(&answer.body);

@@ -45,7 +45,7 @@ const GROUPS: [(&str, &[Command]); 3] = [
         "Jobs",
         &[
             command("run", "run a command while holding permits", run::main),
-            command("acquire", "take permits for a script, by --ttl or --while-pid", acquire::main),
+            command("acquire", "take permits for a script, or --callback and end", acquire::main),
             command("renew", "prolong the lease of a claim", ids::renew),
             command("release", "give permits back", ids::release),
         ],

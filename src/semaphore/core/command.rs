@@ -65,7 +65,7 @@ pub enum Command {
         /// Whether its claims may end as revoked.
         force: bool,
     },
-    /// A claim's callback was called.
+    /// A claim's callback is being called, or was.
     NoteDelivery {
         /// Of which claim.
         sequence: Sequence,

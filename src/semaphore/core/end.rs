@@ -4,8 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{Core, Error, Outcome, TIMEOUT_TIMERS_MAX, Tx, timers::Timer};
 use crate::model::{
-    ClaimEvent, ClaimId, ClaimState, DELIVERIES_MAX, Delivery, EndReason, Event, Note,
-    SemaphoreName, Sequence,
+    ClaimEvent, ClaimId, ClaimState, Delivery, EndReason, Event, Note, SemaphoreName, Sequence,
 };
 
 impl Core {
@@ -111,7 +110,7 @@ impl Core {
         }
     }
 
-    /// A callback was called. What comes too late for the record, or is too much for it, is left out.
+    /// A callback is being called, or was. What comes too late for the record, or is too much for it, is left out.
     pub(super) fn note_delivery(
         &mut self,
         tx: &mut Tx<'_>,
@@ -120,12 +119,12 @@ impl Core {
     ) -> Outcome {
         let Some(live) = self.claims.get(&sequence) else { return Outcome::EndedBefore };
         let record = live.claim.callback.as_ref();
-        let is_open = !matches!(live.claim.state, ClaimState::Waiting)
-            && record.is_some_and(|record| record.deliveries.len() < DELIVERIES_MAX);
-        if is_open {
-            let event = ClaimEvent::CallbackTried { delivery };
-            self.emit(tx, Event::Claim { sequence, event });
+        let waits = matches!(live.claim.state, ClaimState::Waiting);
+        if waits || !record.is_some_and(|record| record.takes(&delivery)) {
+            return Outcome::EndedBefore;
         }
+        let event = ClaimEvent::CallbackTried { delivery };
+        self.emit(tx, Event::Claim { sequence, event });
         Outcome::Done
     }
 

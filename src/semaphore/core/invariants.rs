@@ -37,8 +37,8 @@ impl Core {
     fn tallies(&self) -> Result<BTreeMap<&SemaphoreName, Tally>, String> {
         let mut tallies: BTreeMap<&SemaphoreName, Tally> = BTreeMap::new();
         for (sequence, live) in &self.claims {
-            if live.claim.callback.is_some() && !live.claim.terms.has_callback {
-                return Err(format!("claim {sequence} has a callback against its terms"));
+            if live.claim.callback.is_some() != live.claim.terms.has_callback {
+                return Err(format!("claim {sequence} and its terms differ about a callback"));
             }
             let fences = live.claim.fences().map_or(&[][..], |fences| fences);
             for (index, (name, weight)) in live.claim.terms.permits.iter().enumerate() {

@@ -16,7 +16,7 @@ enum Called {
     Url { url: String },
 }
 
-/// A delivery with an answer has a status, another one an error.
+/// A delivery with an answer has a status, one that failed an error, one whose end nobody noted neither.
 #[derive(Serialize, Deserialize)]
 struct Tried {
     started_at_ms: i64,
@@ -47,6 +47,7 @@ fn tried(delivery: &Delivery) -> Tried {
     let (status, error) = match delivery.result {
         DeliveryResult::Answered { status } => (Some(status), None),
         DeliveryResult::Failed(failure) => (None, Some(failure.as_str().to_owned())),
+        DeliveryResult::Unfinished => (None, None),
     };
     let duration_ms = u64::try_from(delivery.duration.as_millis()).unwrap_or(u64::MAX);
     Tried { started_at_ms: delivery.started_at.0, duration_ms, status, error }
@@ -58,7 +59,8 @@ pub(super) fn read(callback: &str, deliveries: &str) -> Result<CallbackRecord, S
     let tried: Vec<Tried> = serde_json::from_str(deliveries).map_err(|error| error.to_string())?;
     let callback = called.callback().map_err(|invalid| invalid.to_string())?;
     let deliveries = tried.into_iter().map(Tried::delivery).collect::<Option<_>>();
-    let deliveries = deliveries.ok_or("a delivery has neither a status nor a known error")?;
+    let deliveries =
+        deliveries.ok_or("a delivery has an error that is not known, or beside a status")?;
     Ok(CallbackRecord { callback: callback.into(), deliveries })
 }
 
@@ -79,7 +81,8 @@ impl Tried {
         let result = match (self.status, self.error) {
             (Some(status), None) => DeliveryResult::Answered { status },
             (None, Some(error)) => DeliveryResult::Failed(DeliveryFailure::from_text(&error)?),
-            _ => return None,
+            (None, None) => DeliveryResult::Unfinished,
+            (Some(_), Some(_)) => return None,
         };
         let duration = Duration::from_millis(self.duration_ms);
         Some(Delivery { started_at: WallTime(self.started_at_ms), duration, result })

@@ -179,7 +179,8 @@ fn claim(row: &Row<'_>, named: &Named) -> Result<Claim, Error> {
             let record = callbacks::read(&callback, &deliveries);
             Some(record.map_err(|what| named.damaged(what))?.into())
         }
-        _ => None,
+        (None, None) => None,
+        _ => return Err(named.damaged("an ended claim has half a callback")),
     };
     Ok(Claim {
         id: columns.valid(ClaimId::new(&columns.value::<String>("id")?))?,

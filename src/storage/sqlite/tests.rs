@@ -302,6 +302,15 @@ fn tables_and_journal_that_do_not_belong_together_are_damage() {
     check(&format!("DELETE FROM journal WHERE revision = 1000; {again}"), "not belong there");
 }
 
+/// Frozen: rows as version 1 wrote them: a journal row, whose bytes are those of its encoding, and one of the history.
+const VERSION_1_ROWS: &str = "
+    INSERT INTO journal VALUES (2, x'010201d00f030001610500ac020080a3050000780000000000000002017801010161020000ffac02\
+        00000180cab5ee0101901c00015a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a\
+        5a5a5a5a5a03010101010002a01f0103010400000101613c008740d92c9ff204a3');
+    INSERT INTO history VALUES (9, 'old', NULL, '{\"a\":1}', '{\"a\":1}', '{}', 0, 1000, 1500, 2000, 'released',
+        NULL, 1, 300000, 120000, 60000, NULL, 0, zeroblob(32));
+";
+
 /// Frozen: how databases of version 1 were made.
 #[test]
 fn a_database_of_version_1_opens() {
@@ -315,12 +324,13 @@ fn a_database_of_version_1_opens() {
         change(1, vec![set("a", 5), queued("x", 1, &[("a", 2)]), granted(1, &[1])]),
         change(2, vec![ended(1, &[("a", 60)])]),
     ];
-    let blob = encoding::encode_changes(&changes).unwrap();
-    connection.execute("INSERT INTO journal VALUES (?, ?)", rusqlite::params![2, blob]).unwrap();
+    connection.execute_batch(VERSION_1_ROWS).unwrap();
     drop(connection);
 
     let mut storage = open(&dir).unwrap();
     assert_eq!(recover(&mut storage).unwrap().journal, changes);
+    let old = storage.history().ended_claim(&id("old")).unwrap().unwrap();
+    assert_eq!((old.sequence, old.callback), (Sequence(9), None));
     storage.fold(Duration::from_secs(1)).unwrap();
     drop(storage);
     let mut storage = open(&dir).unwrap();

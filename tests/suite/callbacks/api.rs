@@ -76,6 +76,24 @@ fn a_waiting_claim_is_called_when_its_turn_comes() {
 }
 
 #[test]
+fn at_most_four_requests_block_on_it() {
+    let receiver = taking();
+    let daemon = daemon(1, &receiver);
+    daemon.call("PUT", "/api/v1/claims/h", r#"{"permits": {"lic": 1}}"#);
+    let body = r#"{"permits": {"lic": 1}, "callback": {"target": "ci"}}"#;
+    let block = || daemon.call_later("PUT", "/api/v1/claims/w?wait=20s", body);
+    let blocked: Vec<_> = (0..4).map(|_| block()).collect();
+    daemon.wait_for_blocked(4);
+    assert_eq!(block().join().unwrap().status, 202, "answered at once");
+    daemon.wait_for_blocked(4);
+    daemon.call("DELETE", "/api/v1/claims/h", "");
+    for request in blocked {
+        let answer = request.join().unwrap();
+        assert_eq!((answer.status, &answer.json()["state"]), (202, &"offered".into()));
+    }
+}
+
+#[test]
 fn an_offer_that_nobody_takes_goes_on_to_the_next_claim() {
     let refusing = FakeService::start(|call| match claim_of(call).as_str() {
         "bad" => Reply::json(404, "who?"),
@@ -146,10 +164,89 @@ fn retry_after_is_honoured_and_shown() {
     let time = |text: &str| text.parse::<jiff::Timestamp>().unwrap();
     let seconds = time(&next).duration_since(time(started)).as_secs();
     assert!((39..=45).contains(&seconds), "{started} to {next}");
-    // The whole receiver is left alone.
+    // The whole receiver is left alone: the other claim's first call has to wait as long.
     claim(&daemon, "b", "10m");
-    assert_eq!(deliveries(&daemon, "b")["deliveries"], json!([]));
-    assert_eq!(receiver.calls().len(), 1);
+    let waits = poll("the plan of b", || {
+        deliveries(&daemon, "b")["next_attempt_at"].as_str().map(str::to_owned)
+    });
+    assert!(time(&waits).duration_since(time(&next)).abs().as_secs() <= 1, "{waits} and {next}");
+    assert_eq!(
+        (deliveries(&daemon, "b")["deliveries"].clone(), receiver.calls().len()),
+        (json!([]), 1)
+    );
+}
+
+#[test]
+fn an_answer_that_comes_after_the_end_of_its_claim_leaves_the_call_in_the_record() {
+    let receiver = FakeService::start(|_| Reply::AfterDelete(Box::new(Reply::no_content())));
+    let daemon = daemon(1, &receiver);
+    claim(&daemon, "a", "1s");
+    receiver.wait_for("POST", 1);
+    assert_eq!(deliveries(&daemon, "a")["deliveries"][0]["result"], "unfinished");
+    assert_eq!(wait_for_end(&daemon, "a")["reason"], "callback_failed");
+    assert_eq!(deliveries(&daemon, "a")["deliveries"][0]["result"], "unfinished");
+    // A quick job: it has ended before its start is answered.
+    claim(&daemon, "b", "10m");
+    receiver.wait_for("POST", 2);
+    assert_eq!(daemon.call("POST", "/api/v1/claims/b/renew", "").status, 200);
+    assert_eq!(daemon.call("DELETE", "/api/v1/claims/b", "").status, 204);
+    assert_eq!(deliveries(&daemon, "b")["deliveries"].as_array().unwrap().len(), 1);
+    crate::http::send(receiver.address(), &crate::http::Request::new("DELETE", "/"));
+    daemon.log().wait_for("claim b ended before its callback was answered");
+}
+
+#[test]
+fn an_id_that_only_the_history_knows_is_checked_like_a_new_one() {
+    let receiver = taking();
+    let target = target("ci", &receiver.url());
+    let daemon =
+        Daemon::start(&format!("[limits]\nended_ids_max = 1\n[semaphores]\nlic = 1\n{target}"));
+    for id in ["a", "b"] {
+        claim(&daemon, id, "10m");
+        daemon.call("DELETE", &format!("/api/v1/claims/{id}"), "");
+    }
+    assert_eq!(daemon.look("/api/v1/claims/a")["state"], "ended");
+    let to_nobody = json!({ "target": "nobody" });
+    assert_eq!(claim_to(&daemon, "a", &to_nobody, "10m").code(), "callback-refused");
+    assert_eq!(claim_to(&daemon, "b", &to_nobody, "10m").code(), "claim-ended");
+}
+
+#[test]
+fn ended_claims_leave_the_queue_of_their_target_at_once() {
+    let receiver =
+        FakeService::start(|_| Reply::Answer(503, "Retry-After: 600\r\n", String::new()));
+    let daemon = daemon(1, &receiver);
+    claim(&daemon, "a", "10m");
+    wait_for_deliveries(&daemon, "a", 1);
+    for n in 0..50 {
+        let id = format!("x{n}");
+        claim(&daemon, &id, "10m");
+        daemon.call("DELETE", &format!("/api/v1/claims/{id}"), "");
+    }
+    daemon.call("DELETE", "/api/v1/claims/a", "");
+    poll("an empty queue", || {
+        let targets = daemon.look("/api/v1/callbacks");
+        (targets["targets"][0]["queued"] == 0).then_some(())
+    });
+}
+
+#[test]
+fn tests_of_targets_have_a_bound() {
+    let receiver = FakeService::start(|_| Reply::AfterDelete(Box::new(Reply::no_content())));
+    let daemon = daemon(1, &receiver);
+    let running: Vec<_> =
+        (0..4).map(|_| daemon.call_later("POST", "/api/v1/callbacks/ci/test", "")).collect();
+    receiver.wait_for("POST", 4);
+    let refused = daemon.call("POST", "/api/v1/callbacks/ci/test", "");
+    assert_eq!(
+        (refused.status, refused.json()["bound"].clone()),
+        (503, "callback_tests_max".into())
+    );
+    crate::http::send(receiver.address(), &crate::http::Request::new("DELETE", "/"));
+    for test in running {
+        assert_eq!(test.join().unwrap().json()["delivered"], true);
+    }
+    assert_eq!(daemon.call("POST", "/api/v1/callbacks/ci/test", "").status, 200);
 }
 
 #[test]
@@ -193,6 +290,10 @@ fn what_is_not_configured_is_refused_with_what_to_do() {
     check(json!({ "target": "ci", "vars": { "1a": "1" } }), "invalid-member", "callback.vars");
     check(json!({ "targt": "ci" }), "unknown-member", "did you mean `callback.target`?");
     check(json!("ci"), "invalid-member", "`callback` must be");
+    let both = r#"{"permits": {"lic": 1}, "callback": {"target": "ci"}, "queue_ttl": 9}"#;
+    let answer = daemon.call("PUT", "/api/v1/claims/x", both);
+    assert_eq!(answer.code(), "invalid-member");
+    assert!(answer.text().contains("left out beside `callback`"), "{answer:?}");
     assert_eq!(daemon.call("GET", "/api/v1/claims/x", "").status, 404);
 }
 

@@ -8,13 +8,14 @@ use std::{
 
 use serde_json::Value;
 
-use super::{claim, claim_of, daemon, wait_for_deliveries};
+use super::{claim, claim_of, daemon};
 use crate::{
     daemon::{DEADLINE, Daemon, Port},
     fake_service::{Call, FakeService, Reply},
 };
 
-const CAPACITY: u32 = 3;
+/// As many as a receiver gets at the same time, and two more.
+const CAPACITY: u32 = 6;
 const ROUNDS: usize = 8;
 
 /// A receiver whose answers can be held back.
@@ -41,6 +42,7 @@ struct Stage {
     gate: Arc<Gate>,
     receiver: FakeService,
     daemon: Daemon,
+    calls_before_crash: usize,
 }
 
 impl Stage {
@@ -52,11 +54,12 @@ impl Stage {
             Reply::no_content()
         });
         let daemon = daemon(CAPACITY, &receiver);
-        Stage { gate, receiver, daemon }
+        Stage { gate, receiver, daemon, calls_before_crash: 0 }
     }
 
     fn crash(&mut self) {
         self.daemon.kill();
+        self.calls_before_crash = self.receiver.calls().len();
         self.gate.set(false);
         self.daemon.start_again(Port::Same);
     }
@@ -104,6 +107,20 @@ impl Stage {
         assert_eq!(semaphore["available"], CAPACITY, "{semaphore}");
     }
 
+    fn was_called_before_the_crash(&self, id: &str) -> bool {
+        let calls = self.receiver.calls();
+        calls.iter().take(self.calls_before_crash).any(|call| claim_of(call) == id)
+    }
+
+    /// Waits until a delivery of a claim came through.
+    fn wait_for_success(&self, id: &str) -> Value {
+        crate::daemon::poll(&format!("a delivery of {id}"), || {
+            let found = super::deliveries(&self.daemon, id);
+            let all = found["deliveries"].as_array().unwrap();
+            all.iter().any(|tried| tried["result"] == "delivered").then_some(found)
+        })
+    }
+
     fn wait_for_call(&self, id: &str) {
         let message = format!("a call for {id}");
         crate::daemon::poll(&message, || {
@@ -116,16 +133,21 @@ impl Stage {
 fn killed_between_offer_and_delivery() {
     let mut stage = Stage::new();
     for round in 0..ROUNDS {
-        let ids = [format!("a{round}"), format!("b{round}")];
-        ids.iter().for_each(|id| stage.offer(id));
-        // The answer came, so the offer is safe; the call for it may or may not have been made.
+        stage.gate.set(true);
+        let ids: Vec<String> = (0..CAPACITY).map(|n| format!("a{round}-{n}")).collect();
+        let (called, waiting) = ids.split_at(4);
+        called.iter().for_each(|id| stage.offer(id));
+        called.iter().for_each(|id| stage.wait_for_call(id));
+        // The receiver has all that it gets at a time, so for these there is an offer and no call.
+        waiting.iter().for_each(|id| stage.offer(id));
         stage.crash();
+        assert!(waiting.iter().all(|id| !stage.was_called_before_the_crash(id)));
         for id in &ids {
-            wait_for_deliveries(&stage.daemon, id, 1);
+            stage.wait_for_success(id);
             stage.confirm_and_release(id);
         }
     }
-    stage.check_calls(2 * ROUNDS);
+    stage.check_calls(ROUNDS * CAPACITY as usize);
 }
 
 #[test]
@@ -137,8 +159,9 @@ fn killed_during_the_delivery() {
         stage.offer(&id);
         stage.wait_for_call(&id);
         stage.crash();
-        let tried = wait_for_deliveries(&stage.daemon, &id, 1);
-        assert_eq!(tried["deliveries"][0]["result"], "delivered", "{tried}");
+        let tried = stage.wait_for_success(&id);
+        let last = tried["deliveries"].as_array().unwrap().last().unwrap();
+        assert_eq!(last["result"], "delivered", "{tried}");
         stage.confirm_and_release(&id);
     }
     stage.check_calls(ROUNDS);
@@ -151,7 +174,7 @@ fn killed_between_delivery_and_confirmation() {
     for round in 0..ROUNDS {
         let id = format!("d{round}");
         stage.offer(&id);
-        let tried = wait_for_deliveries(&stage.daemon, &id, 1);
+        let tried = stage.wait_for_success(&id);
         assert_eq!(tried["deliveries"][0]["status"], 204, "{tried}");
         // What was read is safe, so after the crash it is known and nothing is sent again.
         stage.crash();
@@ -175,7 +198,7 @@ fn killed_at_moments_that_nobody_chose() {
         std::thread::sleep(Duration::from_micros(300 * round as u64));
         stage.crash();
         for id in &ids {
-            wait_for_deliveries(&stage.daemon, id, 1);
+            stage.wait_for_success(id);
             stage.confirm_and_release(id);
         }
     }

@@ -50,11 +50,13 @@ fn deliveries(daemon: &Daemon, id: &str) -> Value {
     daemon.look(&format!("/api/v1/claims/{id}/deliveries"))
 }
 
-/// Waits until so many deliveries of a claim are recorded.
+/// Waits until so many deliveries of a claim have come to an end.
 pub(super) fn wait_for_deliveries(daemon: &Daemon, id: &str, count: usize) -> Value {
     poll(&format!("{count} deliveries of {id}"), || {
         let found = deliveries(daemon, id);
-        (found["deliveries"].as_array().unwrap().len() >= count).then_some(found)
+        let all = found["deliveries"].as_array().unwrap();
+        let ended = all.iter().filter(|tried| tried["result"] != "unfinished").count();
+        (ended >= count).then_some(found)
     })
 }
 

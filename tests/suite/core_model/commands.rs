@@ -378,14 +378,19 @@ impl Model {
             return Outcome::EndedBefore;
         };
         let waits = matches!(claim.state, State::Waiting { .. });
-        if let Some((_, deliveries)) = &mut claim.callback
-            && !waits
-            && deliveries.len() < DELIVERIES_MAX
-        {
-            deliveries.push(delivery);
-            claim.revision = revision;
-            self.change();
+        let Some((_, deliveries)) = &mut claim.callback else { return Outcome::EndedBefore };
+        let open = deliveries.iter().rposition(|known| {
+            matches!(known.result, DeliveryResult::Unfinished)
+                && known.started_at == delivery.started_at
+        });
+        match open {
+            _ if waits => return Outcome::EndedBefore,
+            Some(at) => deliveries[at] = delivery,
+            None if deliveries.len() >= DELIVERIES_MAX => return Outcome::EndedBefore,
+            None => deliveries.push(delivery),
         }
+        claim.revision = revision;
+        self.change();
         Outcome::Done
     }
 }

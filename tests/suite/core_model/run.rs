@@ -284,6 +284,7 @@ impl Run {
             Action::Tried { target, status } => {
                 let result = match *status {
                     0 => DeliveryResult::Failed(DeliveryFailure::Timeout),
+                    1 => DeliveryResult::Unfinished,
                     status => DeliveryResult::Answered { status },
                 };
                 let (started_at, duration) = (self.now.wall, Duration::from_millis(20));

@@ -75,7 +75,7 @@ pub(super) enum Action {
         target: Target,
         closed: bool,
     },
-    /// A callback was called: the status, 0 for none.
+    /// A callback was called: the status, 0 for none; 1: it is being called.
     Tried {
         target: Target,
         status: u16,
@@ -210,7 +210,7 @@ fn action() -> impl Strategy<Value = Action> {
         9 => target().prop_map(Action::Release),
         1 => target().prop_map(Action::Revoke),
         10 => (target(), prop::bool::weighted(0.6)).prop_map(|(target, closed)| Action::Unblock { target, closed }),
-        5 => (target(), select(&[0, 204, 410, 503][..]))
+        5 => (target(), select(&[0, 1, 1, 204, 410, 503][..]))
             .prop_map(|(target, status)| Action::Tried { target, status }),
         8 => (0_usize..4, setting(), flag())
             .prop_map(|(semaphore, setting, force)| Action::Set { semaphore, setting, force }),

@@ -84,3 +84,18 @@ fn it_has_no_queue_ttl_but_a_wait_timeout() {
          3002  release b                            | cancelled b",
     );
 }
+
+#[test]
+fn a_call_that_is_under_way_is_in_the_record_and_its_end_takes_its_place() {
+    check(
+        "0   set A 1                            | set A
+         0   acquire a A callback offer_ttl=60  | queued a, callback a, offered a #1, due a
+         1   tried a began                      | began a
+         3   tried a 204 at=1                   | tried a 204
+         60  timeout                            | abandoned a
+         61  acquire b A callback offer_ttl=60  | queued b, callback b, offered b #2, due b
+         119 tried b began                      | began b
+         121 timeout                            | callback_failed b
+         122 tried b 204 at=119                 | ended before",
+    );
+}

@@ -161,6 +161,7 @@ impl Run {
                     ClaimEvent::CallbackDue => format!("due {id}"),
                     ClaimEvent::CallbackTried { delivery } => match delivery.result {
                         DeliveryResult::Answered { status } => format!("tried {id} {status}"),
+                        DeliveryResult::Unfinished => format!("began {id}"),
                         DeliveryResult::Failed(failure) => {
                             format!("tried {id} {}", failure.as_str())
                         }
@@ -199,11 +200,13 @@ impl Run {
             }
             "tried" => {
                 let result = match words[1].parse() {
+                    _ if words[1] == "began" => DeliveryResult::Unfinished,
                     Ok(status) => DeliveryResult::Answered { status },
                     Err(_) => DeliveryResult::Failed(DeliveryFailure::from_text(words[1]).unwrap()),
                 };
                 let duration = Duration::from_millis(5);
-                let delivery = Delivery { started_at: self.now.wall, duration, result };
+                let began = seconds("at").map_or(self.now.wall, |at| WallTime(0).after(at));
+                let delivery = Delivery { started_at: began, duration, result };
                 Command::NoteDelivery { sequence: self.sequence(words[0]), delivery }
             }
             "set" => {
