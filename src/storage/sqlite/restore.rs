@@ -90,7 +90,8 @@ pub fn restore(
         .mode(0o700)
         .create(data_dir)
         .map_err(Named::new(data_dir).io("create"))?;
-    let _lock = DirectoryLock::take(data_dir)?;
+    let lock = DirectoryLock::take(data_dir)?;
+    give_to_owner(lock.file(), data_dir).map_err(Named::new(data_dir).io("prepare"))?;
     snapshot::clean_up(data_dir)?;
     let path = data_dir.join(DATABASE);
     if is_same(file, &path) {
@@ -167,7 +168,7 @@ fn present(path: &Path) -> (Option<Highest>, Vec<String>) {
     }
 }
 
-/// Brings the schema up to date, folds the journal, and raises the numbers, all in one transaction but the first.
+/// Brings the schema up to date; then folds the journal and raises the numbers, in one transaction.
 fn raise(connection: &mut Connection, named: &Named, floors: Highest) -> Result<(), Error> {
     migrations::migrate(connection, named)?;
     let write = named.sql("write to");
@@ -289,15 +290,21 @@ fn set_aside(path: &Path, now: WallTime) -> io::Result<Option<PathBuf>> {
     Ok(Some(aside))
 }
 
+/// Root may restore for the daemon's user, whose all files here have to be.
+fn give_to_owner(file: &File, data_dir: &Path) -> io::Result<()> {
+    let owner = fs::metadata(data_dir)?;
+    if file.metadata()?.uid() == owner.uid() {
+        return Ok(());
+    }
+    fchown(file, Some(owner.uid()), Some(owner.gid()))
+}
+
 /// Copies for the owner of the data directory alone, who need not be the one who restores.
 fn copy_file(from: &Path, to: &Path, data_dir: &Path) -> io::Result<()> {
     let mut from = File::open(from)?;
     let mut to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
     to.set_permissions(Permissions::from_mode(0o600))?;
-    let owner = fs::metadata(data_dir)?;
-    if to.metadata()?.uid() != owner.uid() {
-        fchown(&to, Some(owner.uid()), Some(owner.gid()))?;
-    }
+    give_to_owner(&to, data_dir)?;
     io::copy(&mut from, &mut to)?;
     to.sync_all()
 }
