@@ -22,6 +22,7 @@ use super::{
     contract::Contract,
     daemon::{Daemon, Port, poll},
     http::{Request, connect},
+    proxy::Proxy,
 };
 
 const BACKUP: &str = "/api/v1/backup";
@@ -397,6 +398,23 @@ fn the_client_saves_a_file_whole_private_and_once() {
     let mut command = semaphorectl(&["backup", "--url", &url, "--output", "other.db"]);
     check(command.current_dir(directory.path()), 69);
     assert_eq!(names(), [name.as_str(), "sub"]);
+    daemon.stop();
+    restored(&daemon, &path);
+    daemon.start_again(Port::New);
+    assert_eq!(state(&daemon, "a"), "held");
+}
+
+#[test]
+fn a_large_backup_comes_whole_through_nginx() {
+    let mut daemon = with_history(SEMAPHORES);
+    acquire(&daemon, "a", A);
+    let proxy = Proxy::start(&daemon);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("b.db");
+    let name = path.to_str().unwrap();
+    check(&mut semaphorectl(&["backup", "--url", &proxy.url(), "--output", name]), 0);
+    let direct = daemon.call("GET", BACKUP, "");
+    assert_eq!(fs::metadata(&path).unwrap().len(), direct.body.len() as u64);
     daemon.stop();
     restored(&daemon, &path);
     daemon.start_again(Port::New);
