@@ -146,6 +146,7 @@ fn start_service(config: &Config, waiting_requests_max: usize) -> Result<Service
 fn storage_failure(error: &storage::Error) -> Failure {
     let code = match error {
         storage::Error::InUse { .. } => exit::NO_PERMIT,
+        storage::Error::Exposed { .. } => exit::CONFIGURATION,
         _ => exit::IO,
     };
     Failure::new(code, &error)

@@ -54,6 +54,7 @@ fn failure(error: &Error) -> Failure {
         Error::InUse { .. } => {
             Failure::new(exit::NO_PERMIT, &format!("{error}; stop it first, nothing was changed"))
         }
+        Error::Exposed { .. } => Failure::new(exit::CONFIGURATION, error),
         _ => Failure::new(exit::IO, error),
     }
 }

@@ -218,7 +218,9 @@ fn read_answer(answer: &Answer, demand: &Demand) -> Verdict {
             Some(claim) if is_enough(&claim, demand) => {
                 let lease = claim.lease();
                 let body = answer.body.clone();
-                Verdict::Held(Grant { fences: claim.fences, lease, took: answer.took, body })
+                let held_for = claim.held_for();
+                let took = answer.took;
+                Verdict::Held(Grant { fences: claim.fences, lease, held_for, took, body })
             }
             Some(claim) if claim.state == "waiting" || claim.state == "offered" => {
                 let pause = pause_before_repeat(answer, &claim, retry_after);

@@ -1,10 +1,19 @@
 //! Why a claim that somebody else made cannot be taken over: what the job is told that a callback started.
 
-use super::{Failure, http::Answer, replies::Problem};
+use std::time::Duration;
+
+use super::{
+    Failure,
+    http::Answer,
+    replies::{Grant, Problem},
+};
 use crate::{
     cli::exit,
     model::{ClaimId, EndReason},
 };
+
+/// A claim that was held for less before this process asked may be its own: by a request whose answer was lost.
+const HELD_BEFORE_MIN: Duration = Duration::from_secs(2);
 
 /// What an answer to the renewal of an adopted claim means, where the service says that there is no such
 /// claim, or that it is over.
@@ -60,6 +69,13 @@ fn end(id: &ClaimId, problem: &Problem) -> Failure {
     Failure::new(code, format!("claim {id} is over: {why}"))
 }
 
+/// For how long the claim was held before this process asked for it, `asked` ago, if it was. By then another job has taken
+/// it over; one that asked at the same moment is not seen.
+pub(super) fn held_before(grant: &Grant, asked: Duration) -> Option<Duration> {
+    let before = grant.held_for?.checked_sub(asked)?;
+    (before >= HELD_BEFORE_MIN).then_some(before)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,6 +103,22 @@ mod tests {
             assert!(failure.message.starts_with("claim c1 is over: "), "{}", failure.message);
             assert!(failure.message.contains(word), "{}", failure.message);
         }
+    }
+
+    #[test]
+    fn a_claim_that_was_held_before_is_noticed() {
+        let check = |held_for: Option<u64>, asked, expected: Option<u64>| {
+            let held_for = held_for.map(Duration::from_secs);
+            let grant = Grant { held_for, ..Grant::default() };
+            let before = held_before(&grant, Duration::from_secs(asked));
+            assert_eq!(before, expected.map(Duration::from_secs));
+        };
+        check(None, 0, None);
+        check(Some(1), 0, None);
+        check(Some(40), 0, Some(40));
+        // An answer to this process was lost, and its next request finds the claim held.
+        check(Some(30), 30, None);
+        check(Some(30), 300, None);
     }
 
     #[test]

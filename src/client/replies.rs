@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
 
-use super::{Failure, ask::SEE_DOCTOR, http::Answer};
+use super::{Failure, ask::SEE_DOCTOR, http::Answer, moment::Moment};
 use crate::{cli::exit, model::EndReason};
 
 /// A claim, in the states that an acquire or a renew may find it in.
@@ -30,6 +30,9 @@ pub(super) struct ClaimReply {
     pub(super) ttl_seconds: Option<f64>,
     /// When to renew.
     pub(super) renew_after_seconds: Option<f64>,
+    granted_at: Option<String>,
+    expires_at: Option<String>,
+    expires_in_seconds: Option<f64>,
 }
 
 /// A claim that is held.
@@ -39,6 +42,8 @@ pub(super) struct Grant {
     pub(super) fences: BTreeMap<String, u64>,
     /// The lease between two renewals.
     pub(super) lease: Lease,
+    /// How long it had been held when the service answered, where that can be told.
+    pub(super) held_for: Option<Duration>,
     /// How long the request took that got it.
     pub(super) took: Duration,
     /// The claim as the service showed it.
@@ -82,6 +87,13 @@ impl ClaimReply {
     /// How long the claim stays in the queue without a request.
     pub(super) fn queue_ttl(&self) -> Option<Duration> {
         seconds(self.queue_ttl_seconds)
+    }
+
+    /// How long it has been held, by the service's clock alone: an answer has a point in time and how far off that is.
+    pub(super) fn held_for(&self) -> Option<Duration> {
+        let moment = |text: &Option<String>| Moment::from_json(text.as_deref()?);
+        let left = Duration::try_from_secs_f64(self.expires_in_seconds?).ok()?;
+        Some(moment(&self.expires_at)?.since(moment(&self.granted_at)?).saturating_sub(left))
     }
 }
 
@@ -248,6 +260,18 @@ mod tests {
             let renew_after = reply.lease().renew_after.as_secs_f64();
             assert!((renew_after - expected).abs() < 0.001, "{renew_after}");
         }
+    }
+
+    #[test]
+    fn how_long_it_was_held_is_told_by_one_clock() {
+        let held = answer(
+            200,
+            r#"{"state":"held","granted_at":"2026-11-24T03:00:00.500Z","expires_in_seconds":300,
+                "expires_at":"2026-11-24T03:05:45.5Z"}"#,
+        );
+        let held_for = ClaimReply::read(&held).unwrap().held_for();
+        assert_eq!(held_for, Some(Duration::from_secs(45)));
+        assert_eq!(ClaimReply::default().held_for(), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::{
 use super::{
     Failure,
     acquire::{Acquire, AcquireEnd, AcquireEvent},
+    adopt,
     event::{self, Event},
     http::WAIT_MAX,
     order::Demand,
@@ -125,6 +126,9 @@ impl Session {
                     _ if waited < WAIT_WORTH_TELLING => format!("got {what}"),
                     _ => format!("got {what} after {}", human(waited)),
                 });
+                if matches!(self.order.demand, Demand::Adopt) {
+                    self.warn_of_another_start(&grant, waited);
+                }
                 WaitEnd::Held { grant, received }
             }
             AcquireEnd::Failed { failure, may_exist } => WaitEnd::Failed { failure, may_exist },
@@ -133,6 +137,18 @@ impl Session {
                 failure: Failure::new(crate::cli::exit::INTERNAL, "the acquire stopped by itself"),
                 may_exist: true,
             },
+        }
+    }
+
+    /// A claim that was held already has, or had, another job than this one.
+    fn warn_of_another_start(&mut self, grant: &Grant, waited: Duration) {
+        if let Some(before) = adopt::held_before(grant, waited) {
+            self.reporter.warn(&format!(
+                "claim {} was held already, for {}: its job was started before. If that one still runs, stop one of \
+                 the two: both use the same permits, and the first to end releases them. If it died, all is well",
+                self.order.id,
+                human(before)
+            ));
         }
     }
 

@@ -162,6 +162,19 @@ pub enum Error {
         /// The process that has it, where it is known.
         pid: Option<u32>,
     },
+    /// Others than the owner may get at it.
+    #[error(
+        "{path} has mode {mode:04o}, so other users may get at it: chmod {right:04o} {path}, and see who could read \
+         it so far"
+    )]
+    Exposed {
+        /// A file, or the data directory.
+        path: String,
+        /// Its permissions.
+        mode: u32,
+        /// What they should be.
+        right: u32,
+    },
     /// The database is from a newer version of this program.
     #[error(
         "{path} has schema version {found}, and this version knows up to {known}: \

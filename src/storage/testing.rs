@@ -2,8 +2,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs,
+    os::unix::fs::PermissionsExt,
     time::Duration,
 };
+
+use tempfile::TempDir;
 
 use super::memory::Tables;
 use crate::model::{
@@ -12,6 +16,12 @@ use crate::model::{
     Permits, Priority, Revision, SemaphoreName, SemaphoreRecord, SemaphoreSettings, Sequence,
     TargetName, Terms, Vars, WallTime,
 };
+
+/// A directory for a database.
+pub(super) fn private_dir() -> TempDir {
+    let owner_only = fs::Permissions::from_mode(0o700);
+    tempfile::Builder::new().permissions(owner_only).tempdir().unwrap()
+}
 
 pub(super) fn name(text: &str) -> SemaphoreName {
     SemaphoreName::new(text).unwrap()

@@ -10,7 +10,7 @@ use super::{
     memory::{MemoryDisk, Tables},
     net,
     sqlite::{Durability, SqliteStorage},
-    testing::{World, change, ended, granted, id, queued, set},
+    testing::{self, World, change, ended, granted, id, queued, set},
 };
 use crate::model::{Change, ClaimState, EndReason, EndedId, IdHash, Revision, Sequence, WallTime};
 
@@ -35,7 +35,7 @@ impl Place for TempDir {
 
 fn everywhere(check: impl Fn(&dyn Place)) {
     check(&MemoryDisk::new());
-    check(&tempfile::tempdir().unwrap());
+    check(&testing::private_dir());
 }
 
 fn recover(storage: &mut dyn Storage) -> Recovered {

@@ -146,6 +146,19 @@ fn a_lease_that_was_taken_over_is_renewed_and_its_loss_seen() {
 }
 
 #[test]
+fn a_claim_that_is_held_already_warns_of_a_second_start() {
+    let held = r#"{"state":"held","fences":{"lic":7},"ttl_seconds":300,"expires_in_seconds":300,
+        "renew_after_seconds":100,"granted_at":"2026-11-24T03:00:00Z",
+        "expires_at":"2026-11-24T03:05:45Z"}"#;
+    let service = FakeService::start(move |call| match call.method.as_str() {
+        "POST" => Reply::json(200, held),
+        _ => Reply::no_content(),
+    });
+    let stderr = check(&mut adopt(&service, &[], &["true"]), 0);
+    assert!(stderr.contains("warning: claim c1 was held already, for 4"), "{stderr}");
+}
+
+#[test]
 fn another_claim_around_this_one_is_warned_of() {
     let service = offering();
     let mut command = adopt(&service, &[], &["true"]);

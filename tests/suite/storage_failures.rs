@@ -146,3 +146,25 @@ fn the_files_are_for_the_daemon_alone() {
         assert_eq!(mode(&file.path()), 0o600, "{file:?}");
     }
 }
+
+/// What somebody has opened to others is not used, and the message has the command that mends it.
+#[test]
+fn a_directory_or_database_that_others_can_read_is_refused() {
+    let mut daemon = Daemon::start(CONFIG);
+    daemon.stop();
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    for (path, loose, tight) in
+        [(daemon.data_dir(), 0o755, 0o700), (daemon.data_dir().join("semaphored.db"), 0o640, 0o600)]
+    {
+        let set = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        set(loose);
+        let status = start_under(":", &daemon, &log).wait().unwrap();
+        let said = fs::read_to_string(&log).unwrap();
+        assert_eq!(status.code(), Some(78), "{said}");
+        assert!(said.contains(&format!("chmod {tight:04o} {}", path.display())), "{said}");
+        set(tight);
+    }
+    daemon.start_again(Port::New);
+    daemon.stop();
+}

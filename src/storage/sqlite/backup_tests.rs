@@ -17,14 +17,14 @@ use crate::{
     model::{Change, Fence, Revision, Sequence},
     storage::{
         Recovered, Snapshot, SnapshotError, SnapshotOptions,
-        testing::{World, change, granted, queued, set},
+        testing::{self, World, change, granted, queued, set},
     },
 };
 
 const NOW: WallTime = WallTime(1_795_492_253_120);
 
 fn dir() -> TempDir {
-    tempfile::tempdir().unwrap()
+    testing::private_dir()
 }
 
 fn open(dir: &Path) -> SqliteStorage {
@@ -70,6 +70,14 @@ fn content(dir: &Path) -> BTreeMap<OsString, Vec<u8>> {
     files.map(|entry| (entry.file_name(), fs::read(entry.path()).unwrap())).collect()
 }
 
+/// What a test made is its owner's alone, as what the daemon makes.
+fn protect(dir: &Path) {
+    for entry in fs::read_dir(dir).unwrap() {
+        fs::set_permissions(entry.unwrap().path(), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).unwrap();
+}
+
 /// A directory whose daemon was killed, with a backup made half-way; tells the backup's last change.
 fn killed_after_backup() -> (TempDir, PathBuf, u64) {
     let dir = dir();
@@ -88,6 +96,7 @@ fn killed_after_backup() -> (TempDir, PathBuf, u64) {
     for (name, bytes) in content(&data) {
         fs::write(killed.join(name), bytes).unwrap();
     }
+    protect(&killed);
     drop(storage);
     fs::remove_dir_all(&data).unwrap();
     fs::rename(&killed, &data).unwrap();
@@ -108,6 +117,7 @@ fn a_copy_has_tables_and_journal_of_one_moment() {
     let other = dir.path().join("other");
     fs::create_dir(&other).unwrap();
     save(&copy, &other.join(DATABASE));
+    protect(&other);
     // In a mode in which reading it makes no file beside it.
     assert_eq!(fs::read(other.join(DATABASE)).unwrap()[18..20], [1, 1]);
     let found = SqliteStorage::open(&other, Durability::Os)

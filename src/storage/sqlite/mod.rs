@@ -18,6 +18,7 @@ mod live;
 mod lock;
 mod look;
 mod migrations;
+mod private;
 mod restore;
 mod snapshot;
 #[cfg(test)]
@@ -98,7 +99,7 @@ impl SqliteStorage {
     /// older schema up to date.
     ///
     /// # Errors
-    /// When another process has the directory, the database is damaged, somebody else's or from a newer
+    /// When others than the owner may get at directory or database, another process has the directory, the database is damaged, somebody else's or from a newer
     /// version (it is left as it is then, byte by byte), or the system refuses.
     pub fn open(data_dir: &Path, durability: Durability) -> Result<SqliteStorage, Error> {
         DirBuilder::new()
@@ -106,11 +107,13 @@ impl SqliteStorage {
             .mode(0o700)
             .create(data_dir)
             .map_err(Named::new(data_dir).io("create"))?;
+        private::check_directory(data_dir)?;
         let lock = DirectoryLock::take(data_dir)?;
         snapshot::clean_up(data_dir)?;
         restore::clean_up(data_dir)?;
         let path = data_dir.join(DATABASE);
         let named = Named::new(&path);
+        private::check_database(&path)?;
         if look(&path, &named)? == Found::Nothing {
             migrations::create(&path, &named)?;
         }

@@ -27,7 +27,7 @@ use super::{
     live::Live,
     lock::DirectoryLock,
     look::{self, Found, beside},
-    migrations, snapshot,
+    migrations, private, snapshot,
 };
 use crate::{
     model::{Base, ClaimState, Fence, Revision, Sequence, WallTime},
@@ -90,6 +90,7 @@ pub fn restore(
         .mode(0o700)
         .create(data_dir)
         .map_err(Named::new(data_dir).io("create"))?;
+    private::check_directory(data_dir)?;
     let lock = DirectoryLock::take(data_dir)?;
     give_to_owner(lock.file(), data_dir).map_err(Named::new(data_dir).io("prepare"))?;
     snapshot::clean_up(data_dir)?;

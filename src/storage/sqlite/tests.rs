@@ -11,12 +11,12 @@ use crate::{
     model::{Fence, Revision, Sequence},
     storage::{
         encoding,
-        testing::{World, change, ended, granted, id, queued, set},
+        testing::{self, World, change, ended, granted, id, queued, set},
     },
 };
 
 fn dir() -> TempDir {
-    tempfile::tempdir().unwrap()
+    testing::private_dir()
 }
 
 fn open(dir: &TempDir) -> Result<SqliteStorage, Error> {
@@ -71,13 +71,24 @@ fn filled() -> TempDir {
 fn killed(dir: &TempDir) -> TempDir {
     let copy = self::dir();
     for (name, bytes) in content(dir.path()) {
-        fs::write(copy.path().join(name), bytes).unwrap();
+        let path = copy.path().join(name);
+        fs::write(&path, bytes).unwrap();
     }
+    protect(&copy);
     copy
+}
+
+/// Files that a test made, for their owner alone as the daemon makes them.
+fn protect(dir: &TempDir) {
+    for entry in fs::read_dir(dir.path()).unwrap() {
+        let owner_only = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(entry.unwrap().path(), owner_only).unwrap();
+    }
 }
 
 /// Opening must fail like this and change nothing.
 fn refused(dir: &TempDir, expected: &str) {
+    protect(dir);
     let before = content(dir.path());
     let error = recovered(dir).unwrap_err().to_string();
     assert!(error.contains(expected), "{error}");
@@ -144,6 +155,29 @@ fn only_the_owner_can_read() {
 }
 
 #[test]
+fn what_others_can_read_is_refused_and_left_as_it_is() {
+    let dir = killed(&filled());
+    let check = |path: &Path, loose: u32, tight: u32| {
+        let set = |mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        set(loose);
+        let error = open(&dir).err().expect("it must be refused").to_string();
+        let shown = format!("{} has mode {loose:04o}, so other users", path.display());
+        assert!(error.starts_with(&shown), "{error}");
+        assert!(error.contains(&format!("chmod {tight:04o} {}", path.display())), "{error}");
+        set(tight);
+    };
+    for loose in [0o755, 0o750, 0o701, 0o710] {
+        check(dir.path(), loose, 0o700);
+    }
+    for (name, _) in content(dir.path()) {
+        for loose in [0o644, 0o640, 0o606, 0o620] {
+            check(&dir.path().join(&name), loose, 0o600);
+        }
+    }
+    assert!(recovered(&dir).is_ok());
+}
+
+#[test]
 fn the_second_process_is_told_who_was_first() {
     let dir = dir();
     let first = open(&dir).unwrap();
@@ -197,6 +231,7 @@ fn an_empty_file_is_no_database_yet() {
     let dir = dir();
     fs::write(dir.path().join(DATABASE), "").unwrap();
     fs::write(dir.path().join("semaphored.db.new"), "a start that was killed").unwrap();
+    protect(&dir);
     assert_eq!(recovered(&dir).unwrap(), Recovered::default());
     assert!(!dir.path().join("semaphored.db.new").exists());
 }
@@ -326,6 +361,7 @@ fn a_database_of_version_1_opens() {
     ];
     connection.execute_batch(VERSION_1_ROWS).unwrap();
     drop(connection);
+    protect(&dir);
 
     let mut storage = open(&dir).unwrap();
     assert_eq!(recover(&mut storage).unwrap().journal, changes);
