@@ -1,6 +1,6 @@
 //! What goes into the API and what comes out of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 use super::Error;
 use crate::{model::Revision, semaphore::Peer};
@@ -14,6 +14,8 @@ pub enum Endpoint {
     Index,
     /// `GET /api/v1/service`: status of the service.
     Service,
+    /// `GET /api/v1/backup`: the database as one file.
+    Backup,
     /// `GET /healthz`: the process and its storage are alive.
     Health,
     /// `GET /readyz`: it takes new claims.
@@ -118,6 +120,8 @@ pub struct Answer {
     pub outcome: Outcome,
     /// The body, JSON; `None` where there is none.
     pub body: Option<String>,
+    /// The body where it is too long for memory; then there is no other.
+    pub download: Option<Box<Download>>,
     /// The change's revision, or the one that was seen; sent as a header where there is no body.
     pub revision: Option<Revision>,
     /// The path of what was made, where the server chose its id.
@@ -127,6 +131,45 @@ pub struct Answer {
     /// The wait that was applied, where `Prefer: wait` asked for one (RFC 7240 `Preference-Applied`).
     pub wait_applied: Option<Duration>,
 }
+
+/// A body that is read while it is sent. Clones share the content.
+#[derive(Clone)]
+pub struct Download {
+    /// Its length.
+    pub bytes: u64,
+    /// Its media type.
+    pub media_type: &'static str,
+    /// What a client may call it.
+    pub file_name: String,
+    /// What is in it.
+    pub content: Arc<dyn Content>,
+}
+
+/// What is in a [`Download`].
+pub trait Content: Send + Sync {
+    /// Reads some of it from `offset` on; 0 bytes at its end. May block for as long as the disk takes.
+    ///
+    /// # Errors
+    /// When it cannot be read, or not any more: the client then sees that bytes are missing.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+}
+
+impl fmt::Debug for Download {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Download")
+            .field("bytes", &self.bytes)
+            .field("file_name", &self.file_name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for Download {
+    fn eq(&self, other: &Download) -> bool {
+        Arc::ptr_eq(&self.content, &other.content)
+    }
+}
+
+impl Eq for Download {}
 
 /// The calls, as the HTTP side sees them. One implementation serves; tests have their own.
 pub trait Calls: Send + Sync {

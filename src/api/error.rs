@@ -226,6 +226,22 @@ pub enum Error {
         /// The state in which it is.
         state: &'static str,
     },
+    /// A backup is being made or read.
+    #[error(
+        "a backup is under way already, and there is one at a time; repeat the request when it is done"
+    )]
+    BackupRunning,
+    /// There is no room to make a backup in.
+    #[error(
+        "a backup needs {needed_bytes} free bytes under the data directory for a while, and {free_bytes} are free; free \
+         some space there"
+    )]
+    BackupNoSpace {
+        /// What it needs, with what has to stay free.
+        needed_bytes: u64,
+        /// What there is.
+        free_bytes: u64,
+    },
     /// The disk is nearly full.
     #[error(
         "the service is low on disk space and takes no new claims; releases and renewals go on; free \
@@ -273,6 +289,8 @@ impl Error {
             Error::UnknownDelivery { .. } => "unknown-delivery",
             Error::TooManyDeliveries { .. } => "too-many-deliveries",
             Error::NotOffered { .. } => "not-offered",
+            Error::BackupRunning => "backup-running",
+            Error::BackupNoSpace { .. } => "backup-no-space",
             Error::StorageLow => "storage-low",
             Error::Stopping => "stopping",
             Error::Internal => "internal",
@@ -318,9 +336,14 @@ impl Error {
                 json!({ "semaphore": semaphore, "limit": claims_max })
             }
             Error::ServiceFull { bound, limit } => json!({ "bound": bound, "limit": limit }),
-            Error::InvalidBody { .. } | Error::StorageLow | Error::Stopping | Error::Internal => {
-                json!({})
+            Error::BackupNoSpace { needed_bytes, free_bytes } => {
+                json!({ "needed_bytes": needed_bytes, "free_bytes": free_bytes })
             }
+            Error::InvalidBody { .. }
+            | Error::BackupRunning
+            | Error::StorageLow
+            | Error::Stopping
+            | Error::Internal => json!({}),
         }
     }
 
@@ -329,7 +352,8 @@ impl Error {
     pub fn retry_after_seconds(&self) -> Option<u64> {
         match self {
             Error::QueueFull { .. } | Error::ServiceFull { .. } => Some(5),
-            Error::StorageLow => Some(30),
+            Error::BackupRunning => Some(5),
+            Error::StorageLow | Error::BackupNoSpace { .. } => Some(30),
             Error::Stopping => Some(1),
             _ => None,
         }

@@ -26,6 +26,7 @@ impl Api {
             "semaphores": "/api/v1/semaphores",
             "callbacks": "/api/v1/callbacks",
             "service": "/api/v1/service",
+            "backup": "/api/v1/backup",
             "openapi": "/openapi.json",
         });
         Ok(Step::Done(Reply::json(Outcome::Ok, &body, Revision(0))))

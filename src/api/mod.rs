@@ -8,6 +8,7 @@
 //! Nothing here blocks but [`Blocked::wait`] and [`Calls::commit`]. A reply may only be sent when the revision in it is
 //! committed: see [`Calls::after_commit`].
 
+mod backup;
 mod body;
 mod call;
 mod callbacks;
@@ -23,7 +24,9 @@ use std::{sync::Arc, time::Duration};
 
 use serde::Serialize;
 
-pub use self::call::{Answer, Blocked, Call, Calls, Endpoint, Outcome, Reply, Step};
+pub use self::call::{
+    Answer, Blocked, Call, Calls, Content, Download, Endpoint, Outcome, Reply, Step,
+};
 pub use self::error::Error;
 pub use crate::semaphore::Peer;
 use crate::{
@@ -90,6 +93,7 @@ impl Api {
             Endpoint::Versions => self.versions(call),
             Endpoint::Index => self.index(call),
             Endpoint::Service => self.service_status(call),
+            Endpoint::Backup => self.backup(call),
             Endpoint::Health => self.health(call),
             Endpoint::Ready => self.ready(call),
             Endpoint::OpenApi => self.open_api(call),
@@ -147,6 +151,7 @@ impl Answer {
         Answer {
             outcome,
             body,
+            download: None,
             revision: Some(revision),
             location: None,
             retry_after_seconds: None,

@@ -14,8 +14,14 @@ use argh::{ArgsInfo, FromArgs};
     example = "semaphored --config /etc/semaphored/semaphored.toml",
     example = "semaphored --listen 127.0.0.1:0 --data-dir ./data",
     example = "semaphored --check-config --config ./semaphored.toml",
+    example = "semaphored --restore /backup/semaphored-90121.db",
     note = "Environment: RUST_LOG sets what is logged (error, warn, info, debug); info is the default.",
     error_code(64, "the command line is wrong"),
+    error_code(
+        65,
+        "the backup is damaged, of another program or of a newer version; nothing was changed"
+    ),
+    error_code(66, "the backup cannot be read"),
     error_code(70, "a thread could not be started"),
     error_code(74, "storage failed"),
     error_code(75, "another semaphored uses the data directory"),
@@ -34,6 +40,10 @@ pub(crate) struct Args {
     /// read the configuration, say what is wrong with it, and end
     #[argh(switch)]
     pub(crate) check_config: bool,
+    /// put a backup in the place of the database, and end; the daemon must be stopped, the database that was there
+    /// is kept beside it
+    #[argh(option, arg_name = "FILE")]
+    pub(crate) restore: Option<PathBuf>,
     /// show the service at work: twelve jobs on five licences, on a temporary database; takes some
     /// ten seconds and leaves nothing behind
     #[argh(switch)]

@@ -209,8 +209,14 @@ mod tests {
     const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
     fn load(text: &str) -> Result<(Registry, Vec<String>), Error> {
-        let args =
-            Args { config: None, listen: None, data_dir: None, check_config: true, demo: false };
+        let args = Args {
+            config: None,
+            listen: None,
+            data_dir: None,
+            check_config: true,
+            restore: None,
+            demo: false,
+        };
         Config::parse(&text.replace("KEY", KEY), "x.toml", &args).and_then(|c| registry(&c))
     }
 

@@ -333,7 +333,14 @@ mod tests {
     use super::*;
 
     fn no_args() -> Args {
-        Args { config: None, listen: None, data_dir: None, check_config: false, demo: false }
+        Args {
+            config: None,
+            listen: None,
+            data_dir: None,
+            check_config: false,
+            restore: None,
+            demo: false,
+        }
     }
 
     fn error(text: &str) -> String {

@@ -22,6 +22,7 @@ mod futexes;
 mod limits;
 mod logging;
 mod panics;
+mod restore;
 
 use std::{ffi::OsString, io::Write, net::SocketAddr};
 
@@ -76,6 +77,9 @@ fn dispatch(arguments: &[OsString]) -> Result<(), Failure> {
     }
     let config = Config::load(&args);
     let config = config.map_err(|error| Failure::new(exit::CONFIGURATION, &error))?;
+    if let Some(file) = &args.restore {
+        return say(&restore::restore(&config.data_dir, file)?);
+    }
     let checked = callbacks::registry(&config);
     let (registry, warnings) =
         checked.map_err(|error| Failure::new(exit::CONFIGURATION, &error))?;

@@ -87,7 +87,9 @@ pub(super) fn ask(
         let why = match call(connection) {
             Ok(answer) => match answer.status {
                 200..=299 => return Ok(answer),
-                status if may_pass(status) => Problem::read(&answer).describe(&answer),
+                status if may_pass(status) && !Problem::read(&answer).needs_somebody() => {
+                    Problem::read(&answer).describe(&answer)
+                }
                 _ => return Err(Problem::read(&answer).failure(&answer)),
             },
             Err(unreachable) => unreachable.reason,

@@ -8,14 +8,14 @@
 
 use std::{
     collections::BTreeMap,
-    io::ErrorKind,
+    io::{ErrorKind, Read},
     time::{Duration, Instant},
 };
 
 use serde_json::json;
 use ureq::{
     Agent, AsSendBody, Body, Timeout,
-    http::{HeaderMap, Method, Request, Response},
+    http::{HeaderMap, Method, Request, Response, request::Builder},
     tls::{RootCerts, TlsConfig},
 };
 
@@ -29,6 +29,8 @@ pub(super) const WAIT_MAX: Duration = Duration::from_secs(50);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long the answer may take that waits for a target's, which the service does for up to 60 s.
 const TEST_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long a backup may take, from first to last byte. The service gives up sooner.
+const BACKUP_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// How long a connection may take to be made.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest answer that is read: that of a page of claims with all the labels they may have is far below.
@@ -52,6 +54,16 @@ pub(super) struct Answer {
     pub(super) body: Vec<u8>,
     /// How long the answer took.
     pub(super) took: Duration,
+}
+
+/// An answer whose body is read by and by.
+pub(super) struct Download {
+    /// `Semaphore-Revision`.
+    pub(super) revision: Option<u64>,
+    /// `Content-Length`.
+    pub(super) bytes: Option<u64>,
+    /// The body.
+    pub(super) body: Box<dyn Read>,
 }
 
 /// Why there was no answer.
@@ -219,6 +231,35 @@ impl Connection {
         self.call(&Method::GET, &format!("/api/v1/claims/{id}"), "", timeout)
     }
 
+    /// `GET /api/v1/backup`: the body is there to be read, or the refusal.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub(super) fn backup(&self) -> Result<Result<Download, Answer>, Unreachable> {
+        let started = Instant::now();
+        // Where the answer breaks off, the service closes this connection.
+        let request = self.request(&Method::GET, "/api/v1/backup").header("Connection", "close");
+        let response = self.send(request.body(()), BACKUP_TIMEOUT);
+        let response = response.map_err(|error| self.broken(&error))?;
+        if response.status() != 200 {
+            return self.read(response, started).map(Err);
+        }
+        let number =
+            |name| text(response.headers(), name).and_then(|text| text.trim().parse().ok());
+        let (revision, bytes) = (number("semaphore-revision"), number("content-length"));
+        let body = response.into_body().into_with_config().limit(u64::MAX).reader();
+        Ok(Ok(Download { revision, bytes, body: Box::new(body) }))
+    }
+
+    fn request(&self, method: &Method, path: &str) -> Builder {
+        let url = format!("{}{path}", self.address.base());
+        let request = Request::builder().method(method).uri(url);
+        match self.address.token() {
+            Some(token) => request.header("Authorization", format!("Bearer {token}")),
+            None => request,
+        }
+    }
+
     fn call(
         &self,
         method: &Method,
@@ -227,11 +268,7 @@ impl Connection {
         timeout: Duration,
     ) -> Result<Answer, Unreachable> {
         let started = Instant::now();
-        let mut request =
-            Request::builder().method(method).uri(format!("{}{path}", self.address.base()));
-        if let Some(token) = self.address.token() {
-            request = request.header("Authorization", format!("Bearer {token}"));
-        }
+        let mut request = self.request(method, path);
         if !body.is_empty() {
             request = request.header("Content-Type", "application/json");
         }

@@ -25,6 +25,7 @@ mod callback;
 mod claim_list;
 mod commands;
 mod delivery;
+mod download;
 mod environment;
 mod event;
 mod hold;

@@ -136,6 +136,11 @@ impl Problem {
         serde_json::from_slice(&answer.body).unwrap_or_default()
     }
 
+    /// Whether it passes only when somebody does something about it, whatever the status says.
+    pub(super) fn needs_somebody(&self) -> bool {
+        self.code == "backup-no-space"
+    }
+
     /// What a refusal means for a command that is over with it.
     pub(super) fn failure(&self, answer: &Answer) -> Failure {
         let (exit, what) = match (answer.status, self.end_reason()) {
@@ -143,6 +148,7 @@ impl Problem {
             (410, Some(EndReason::Revoked)) => (exit::REVOKED, ""),
             (410, Some(EndReason::Expired)) => (exit::LEASE_LOST, ""),
             (410, _) => (exit::REFUSED, ""),
+            _ if self.code == "backup-running" => (exit::NO_PERMIT, ""),
             _ => (exit::REFUSED, "refused: "),
         };
         Failure::new(exit, format!("{what}{}", self.describe(answer)))

@@ -1,8 +1,13 @@
 //! The only module that is for Unix alone: signals, how a process ends, how large a terminal is.
 
 use std::{
+    fs::{File, OpenOptions, Permissions},
     io,
-    os::unix::process::ExitStatusExt,
+    os::unix::{
+        fs::{OpenOptionsExt, PermissionsExt},
+        process::ExitStatusExt,
+    },
+    path::Path,
     process::{Child, ExitStatus},
     time::Duration,
 };
@@ -192,6 +197,26 @@ pub(super) fn window_size(terminal: impl AsFd) -> Option<(usize, usize)> {
     let size = tcgetwinsize(terminal).ok()?;
     let (columns, rows) = (usize::from(size.ws_col), usize::from(size.ws_row));
     (columns > 0 && rows > 0).then_some((columns, rows))
+}
+
+/// Makes a file, or empties one that is there, for this user alone.
+///
+/// # Errors
+/// When the system refuses.
+pub(super) fn create_private(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(file)
+}
+
+/// Has it on the disk which files are in the directory of `path`.
+///
+/// # Errors
+/// When the system refuses.
+pub(super) fn sync_directory_of(path: &Path) -> io::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// The name of this machine.

@@ -206,16 +206,23 @@ fn response_of(reply: Reply, head_only: bool) -> (Response, Revision) {
 }
 
 fn response_of_answer(answer: Answer) -> Response {
-    let Answer { outcome, body, revision, location, retry_after_seconds, wait_applied } = answer;
+    let Answer { outcome, body, download, revision, location, retry_after_seconds, wait_applied } =
+        answer;
     let status = status::of_outcome(outcome);
-    let mut response = match (body, revision) {
+    let mut response = match (body, download) {
         (Some(body), _) => {
             Response::new(status, body.into_bytes()).with("Content-Type", "application/json")
         }
-        (None, Some(revision)) => {
-            Response::new(status, Vec::new()).with("Semaphore-Revision", revision.to_string())
+        (None, download) => {
+            let response = match download {
+                Some(download) => Response::download(status, *download),
+                None => Response::new(status, Vec::new()),
+            };
+            match revision {
+                Some(revision) => response.with("Semaphore-Revision", revision.to_string()),
+                None => response,
+            }
         }
-        (None, None) => Response::new(status, Vec::new()),
     };
     if let Some(location) = location {
         response = response.with("Location", location);

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::query::{Target, split_target};
+use crate::api::Download;
 
 /// A request without its body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,16 +52,29 @@ pub struct Response {
     pub headers: Vec<(&'static str, Cow<'static, str>)>,
     /// The body; empty on HEAD.
     pub body: Vec<u8>,
+    /// The body where it is too long for memory: then `body` is empty.
+    pub download: Option<Download>,
     /// The body's length in bytes; on HEAD that of the body which GET would give (RFC 9110, section 9.3.2).
-    pub content_bytes: usize,
+    pub content_bytes: u64,
 }
 
 impl Response {
     pub(super) fn new(status: u16, body: Vec<u8>) -> Response {
-        let content_bytes = body.len();
+        let content_bytes = body.len() as u64;
         // No answer may be cached: every one shows a state that changes (RFC 9111, section 5.2.2.5).
         let headers = vec![("Cache-Control", Cow::Borrowed("no-store"))];
-        Response { status, headers, body, content_bytes }
+        Response { status, headers, body, download: None, content_bytes }
+    }
+
+    /// A response whose body is read while it is sent.
+    pub(super) fn download(status: u16, download: Download) -> Response {
+        let disposition = format!("attachment; filename=\"{}\"", download.file_name);
+        let media_type = download.media_type;
+        let content_bytes = download.bytes;
+        let response = Response::new(status, Vec::new())
+            .with("Content-Type", media_type)
+            .with("Content-Disposition", disposition);
+        Response { download: Some(download), content_bytes, ..response }
     }
 
     pub(super) fn with(
@@ -76,6 +90,7 @@ impl Response {
     pub(super) fn for_method(mut self, head: bool) -> Response {
         if head {
             self.body.clear();
+            self.download = None;
         }
         self
     }

@@ -41,10 +41,14 @@ pub(super) fn of_api_error(error: &api::Error) -> u16 {
         | api::Error::SemaphoreInUse { .. }
         | api::Error::NoCallback { .. }
         | api::Error::TooManyDeliveries { .. }
+        | api::Error::BackupRunning
         | api::Error::NotOffered { .. } => 409,
         api::Error::ClaimEnded { .. } => 410,
         api::Error::QueueFull { .. } => 429,
-        api::Error::ServiceFull { .. } | api::Error::StorageLow | api::Error::Stopping => 503,
+        api::Error::ServiceFull { .. }
+        | api::Error::BackupNoSpace { .. }
+        | api::Error::StorageLow
+        | api::Error::Stopping => 503,
         api::Error::Internal => 500,
     }
 }

@@ -49,6 +49,7 @@ fn answer(outcome: Outcome) -> Answer {
     Answer {
         outcome,
         body: Some("{\"a\":1}".to_owned()),
+        download: None,
         revision: Some(Revision(7)),
         location: None,
         retry_after_seconds: None,
@@ -342,5 +343,39 @@ fn every_status_has_its_name() {
     for status in api_errors().into_iter().map(|(_, status)| status).chain(own) {
         let named_500 = status::phrase(status) == "Internal Server Error";
         assert_eq!(named_500, status == 500, "{status} has no name");
+    }
+}
+
+/// A file of zeros.
+struct Zeros;
+
+impl api::Content for Zeros {
+    fn read_at(&self, buffer: &mut [u8], _: u64) -> std::io::Result<usize> {
+        buffer.fill(0);
+        Ok(buffer.len())
+    }
+}
+
+#[test]
+fn a_download_is_named_and_measured_and_not_held_in_memory() {
+    let download = api::Download {
+        bytes: 1 << 40,
+        media_type: "application/vnd.sqlite3",
+        file_name: "semaphored-7.db".to_owned(),
+        content: Arc::new(Zeros),
+    };
+    let answer = Answer { body: None, download: Some(Box::new(download)), ..answer(Outcome::Ok) };
+    for (method, has_download) in [("GET", true), ("HEAD", false)] {
+        let response = respond(Ok(answer.clone()), request(method, "/api/v1/backup", &[], ""));
+        assert_eq!((response.status, response.content_bytes), (200, 1 << 40));
+        for (name, value) in [
+            ("Content-Type", "application/vnd.sqlite3"),
+            ("Content-Disposition", "attachment; filename=\"semaphored-7.db\""),
+            ("Semaphore-Revision", "7"),
+        ] {
+            assert_eq!(response.header(name), Some(value), "{method}");
+        }
+        assert!(response.body.is_empty());
+        assert_eq!(response.download.is_some(), has_download, "{method}");
     }
 }

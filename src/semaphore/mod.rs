@@ -21,6 +21,7 @@
 //! handler, and nothing is answered any more: the process has to end and recover from disk.
 
 mod admin;
+mod backup;
 mod blocked;
 mod claims;
 mod clock;
@@ -44,6 +45,7 @@ use parking_lot::{Condvar, Mutex};
 
 pub use self::{
     admin::SettingsChange,
+    backup::{BackupFile, BackupRefusal, BackupTurn},
     blocked::BlockedClaim,
     claims::{Attempt, Attempted, ClaimStatus, Refusal},
     clock::{Clock, Tick},
@@ -125,6 +127,7 @@ struct Shared {
     /// Told of each callback that is due.
     callback_due: OnceLock<DueHandler>,
     storage_low: AtomicBool,
+    is_backing_up: AtomicBool,
     started_at: WallTime,
 }
 
@@ -155,6 +158,7 @@ impl Service {
             pulse: Gate::default(),
             callback_due: OnceLock::new(),
             storage_low: AtomicBool::new(false),
+            is_backing_up: AtomicBool::new(false),
             started_at: now.wall,
         });
         let service = Service { shared: Arc::clone(&shared), threads: Mutex::default() };
@@ -236,11 +240,24 @@ fn recover(
     let remembered_ms = i64::try_from(core::ENDED_REMEMBERED.as_millis()).unwrap_or(i64::MAX);
     let ended_since = WallTime(now.wall.0.saturating_sub(remembered_ms));
     let recovered = storage.recover(ended_since, limits.ended_ids_max)?;
+    let journal_changes = recovered.journal.len();
+    Ok((rebuilt(recovered, now, limits)?, journal_changes))
+}
+
+/// Whether the service could start from this: it fits together and breaks no rule.
+///
+/// # Errors
+/// What does not.
+pub fn check_recovered(recovered: storage::Recovered, now: Now) -> Result<(), StartError> {
+    rebuilt(recovered, now, Limits::default()).map(|_| ())
+}
+
+fn rebuilt(recovered: storage::Recovered, now: Now, limits: Limits) -> Result<State, StartError> {
     let mut core = Core::recover(limits, recovered.base, recovered.ended, now)?;
     for change in &recovered.journal {
         core.replay(change, now)?;
     }
     let state = State::recovered(core, now);
     state.core.check_invariants().map_err(StartError::Invariant)?;
-    Ok((state, recovered.journal.len()))
+    Ok(state)
 }

@@ -11,7 +11,7 @@ use std::{cmp::Reverse, collections::BTreeMap, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 
 use super::{
-    Base, Error, Folded, History, Recovered, Storage,
+    Base, Error, Folded, History, Recovered, Snapshot, SnapshotError, SnapshotOptions, Storage,
     journal::Unfolded,
     net::{self, Edits, Marks, Net, Rows},
 };
@@ -135,6 +135,10 @@ impl History for MemoryDisk {
 
     fn free_bytes(&self) -> Result<Option<u64>, Error> {
         Ok(None)
+    }
+
+    fn snapshot(&self, _: &SnapshotOptions<'_>) -> Result<Snapshot, SnapshotError> {
+        Err(SnapshotError::Unsupported)
     }
 }
 

@@ -22,7 +22,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::{sync::Arc, time::Duration};
+use std::{fs::File, sync::Arc, time::Duration};
 
 use crate::model::{Base, Change, Claim, ClaimId, EndedId, Revision, WallTime};
 
@@ -60,7 +60,7 @@ pub trait Storage: Send {
     fn history(&self) -> Arc<dyn History>;
 }
 
-/// Reads what has ended, beside the commit writer.
+/// Reads beside the commit writer: what has ended, and all there is for a backup.
 pub trait History: Send + Sync {
     /// The newest ended claim of this id whose end has been folded.
     ///
@@ -73,6 +73,62 @@ pub trait History: Send + Sync {
     /// # Errors
     /// When the system cannot tell.
     fn free_bytes(&self) -> Result<Option<u64>, Error>;
+
+    /// All that is committed, of one moment, as one file. Blocks for as long as copying takes, and holds up
+    /// nobody. One at a time is the caller's to see to.
+    ///
+    /// # Errors
+    /// When it cannot be made, or not any more.
+    fn snapshot(&self, options: &SnapshotOptions<'_>) -> Result<Snapshot, SnapshotError>;
+}
+
+/// What bounds a [`History::snapshot`].
+pub struct SnapshotOptions<'a> {
+    /// Bytes that stay free beside it.
+    pub free_bytes_min: u64,
+    /// How long copying may take.
+    pub time_max: Duration,
+    /// Asked now and then: whether anybody still wants it.
+    pub is_wanted: &'a dyn Fn() -> bool,
+}
+
+/// A copy of everything, in a file without a name: its room is free again when the file is closed.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The file.
+    pub file: File,
+    /// Its length.
+    pub bytes: u64,
+    /// The last change in it.
+    pub revision: Revision,
+}
+
+/// Why there is no [`Snapshot`].
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The disk is too full.
+    #[error("a copy needs {needed_bytes} free bytes, and {free_bytes} are free")]
+    NoSpace {
+        /// What it needs, with what has to stay free.
+        needed_bytes: u64,
+        /// What there is.
+        free_bytes: u64,
+    },
+    /// It took too long.
+    #[error("copying was not done within {time_max:?}: the disk is too slow or too busy")]
+    TooSlow {
+        /// How long it may take.
+        time_max: Duration,
+    },
+    /// Nobody wants it any more.
+    #[error("nobody wants it any more")]
+    Unwanted,
+    /// This storage has no files.
+    #[error("this storage keeps nothing that could be copied")]
+    Unsupported,
+    /// Storage failed. Nothing has been changed.
+    #[error(transparent)]
+    Storage(#[from] Error),
 }
 
 /// All that [`Storage::recover`] found: the tables, and the journal after them.
@@ -139,6 +195,15 @@ pub enum Error {
         path: String,
         /// What was found.
         what: String,
+    },
+    /// A restore did not come to its end.
+    #[error(
+        "a restore was interrupted in its last step ({path} is there): run `semaphored --restore FILE` again with the \
+         same file"
+    )]
+    RestoreInterrupted {
+        /// What it has left.
+        path: String,
     },
     /// The file is somebody else's.
     #[error("{path} is not a database of semaphored: {what}")]

@@ -14,7 +14,10 @@ use std::{
 use tiny_http::{Header, StatusCode};
 
 use super::{connections::Ticket, gate::Pass};
-use crate::http_interface::{Error, Framing, Head, Response};
+use crate::{
+    api::Download,
+    http_interface::{Error, Framing, Head, Response},
+};
 
 /// tiny_http reads a body up to this length together with the head, so reading it cannot block.
 const BUFFERED_BODY_BYTES_MAX: u64 = 1_024;
@@ -116,14 +119,19 @@ impl Exchange {
         let Exchange { request, mut ticket, pass, asks_to_close } = self;
         // The client's next request may be there before the writing call returns, and is not to be kept then.
         ticket.begin_answer();
+        let level = match response.download {
+            Some(_) => log::Level::Warn,
+            None => log::Level::Debug,
+        };
         let sent = if asks_to_close {
             // tiny_http drops the header from its own responses.
-            write_last(&mut request.into_writer(), &response)
+            write_last(&mut request.into_writer(), response)
         } else {
             request.respond(into_tiny_http(response))
         };
         if let Err(error) = sent {
-            log::debug!("response not sent: {error}");
+            // A client that was promised more waits for it, and sends nothing else on this connection.
+            log::log!(level, "response not sent: {error}");
         }
         drop((ticket, pass));
     }
@@ -169,7 +177,7 @@ impl Exchange {
         ticket.abandon();
         let interim = tiny_http::Response::empty(StatusCode(102));
         let mut stream = request.upgrade("HTTP/1.1", interim);
-        if let Err(error) = write_last(&mut stream, response) {
+        if let Err(error) = write_last(&mut stream, response.clone()) {
             log::debug!("response not sent: {error}");
         }
         std::mem::forget(stream);
@@ -186,7 +194,7 @@ impl Exchange {
 }
 
 /// Writes a response the way tiny_http does, and that it is the last one.
-fn write_last(stream: &mut dyn Write, response: &Response) -> io::Result<()> {
+fn write_last(stream: &mut dyn Write, response: Response) -> io::Result<()> {
     let mut bytes = Vec::with_capacity(1_024 + response.body.len());
     let phrase = StatusCode(response.status).default_reason_phrase();
     write!(bytes, "HTTP/1.1 {} {phrase}\r\nServer: {SERVER}\r\n", response.status)?;
@@ -196,12 +204,15 @@ fn write_last(stream: &mut dyn Write, response: &Response) -> io::Result<()> {
     write!(bytes, "Content-Length: {}\r\nConnection: close\r\n\r\n", response.content_bytes)?;
     bytes.extend_from_slice(&response.body);
     stream.write_all(&bytes)?;
+    if let Some(download) = response.download {
+        io::copy(&mut Reader { download, offset: 0 }, stream)?;
+    }
     stream.flush()
 }
 
 const SERVER: &str = "semaphored";
 
-fn into_tiny_http(response: Response) -> tiny_http::Response<io::Cursor<Vec<u8>>> {
+fn into_tiny_http(response: Response) -> tiny_http::Response<Box<dyn Read>> {
     let named = response.headers.iter().map(|(name, value)| (*name, value.as_ref()));
     let headers = named
         .chain([("Server", SERVER)])
@@ -209,14 +220,37 @@ fn into_tiny_http(response: Response) -> tiny_http::Response<io::Cursor<Vec<u8>>
         .filter_map(|(name, value)| Header::from_bytes(name, value).ok())
         .collect();
     // A length that is known is sent as such: the default turns long bodies into chunks.
+    let body: Box<dyn Read> = match response.download {
+        Some(download) => Box::new(Reader { download, offset: 0 }),
+        None => Box::new(io::Cursor::new(response.body)),
+    };
     tiny_http::Response::new(
         StatusCode(response.status),
         headers,
-        io::Cursor::new(response.body),
-        Some(response.content_bytes),
+        body,
+        Some(usize::try_from(response.content_bytes).unwrap_or(usize::MAX)),
         None,
     )
     .with_chunked_threshold(usize::MAX)
+}
+
+/// Reads a download from its begin to its end.
+struct Reader {
+    download: Download,
+    offset: u64,
+}
+
+impl Read for Reader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.download.bytes - self.offset).unwrap_or(usize::MAX);
+        let wanted = buffer.len().min(left);
+        let read = self.download.content.read_at(&mut buffer[..wanted], self.offset)?;
+        if read == 0 && wanted > 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.offset += read as u64;
+        Ok(read)
+    }
 }
 
 /// No header of ours holds anything else; tiny_http would send a line break as it is (CVE-2026-66753).

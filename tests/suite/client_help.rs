@@ -18,7 +18,7 @@ fn commands() -> Vec<String> {
     let overview = help(&["--help"]);
     let found = overview.lines().filter_map(|text| line.captures(text));
     let commands: Vec<_> = found.map(|found| found[1].to_owned()).filter(is_no_example).collect();
-    assert_eq!(commands.len(), 14, "{commands:?}");
+    assert_eq!(commands.len(), 15, "{commands:?}");
     commands
 }
 

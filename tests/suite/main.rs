@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panic")]
 
 mod api_doc;
+mod backup;
 mod bad_input;
 mod bad_request;
 mod bounds;

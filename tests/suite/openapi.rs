@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use semaphored::{model::DELIVERIES_MAX, router::Routes};
 
 use super::{
-    callbacks,
+    backup, callbacks,
     contract::Contract,
     daemon::{Daemon, poll},
     fake_service::{FakeService, Reply},
@@ -34,8 +34,9 @@ fn every_route_is_documented_and_every_operation_exists() {
 
 #[test]
 fn answers_are_documented_and_what_is_documented_is_answered() {
-    let parts: [fn(&mut Contract); 12] = [
+    let parts: [fn(&mut Contract); 13] = [
         service,
+        backup::at_the_same_time,
         claims,
         preferences,
         claims_of_a_chosen_id,
@@ -463,6 +464,7 @@ fn low_disk_space(contract: &mut Contract) {
             (503, "PUT", "/api/v1/claims/a", A),
             (503, "POST", "/api/v1/claims", A),
             (503, "POST", "/api/v1/semaphores/A/claims", ""),
+            (503, "GET", "/api/v1/backup", ""),
             (200, "GET", "/healthz", ""),
             (200, "GET", "/api/v1/service", ""),
         ],

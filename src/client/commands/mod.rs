@@ -2,6 +2,7 @@
 
 mod acquire;
 mod admin;
+mod backup;
 mod callback_test;
 mod checks;
 mod claims;
@@ -66,6 +67,7 @@ const GROUPS: [(&str, &[Command]); 3] = [
             command("open", "grant them again", admin::open),
             command("resize", "change how many permits there are", admin::resize),
             command("revoke", "end somebody's claim", ids::revoke),
+            command("backup", "save the service's database while it runs", backup::main),
             command("callback-test", "call a target: really starts its job", callback_test::main),
         ],
     ),
@@ -122,7 +124,7 @@ fn overview() -> String {
         }
     }
     text.push_str(
-        "\nMore: semaphorectl <command> --help, semaphorectl help exit-codes, --version\n\
+        "More: semaphorectl <command> --help, semaphorectl help exit-codes, --version\n\
          Environment: SEMAPHORE_URL (http://127.0.0.1:7420), SEMAPHORE_TOKEN\n",
     );
     text
@@ -139,7 +141,8 @@ Exit codes of semaphorectl. `run` returns its command's own where it could run i
    69  the service is out of reach: `semaphorectl doctor` says why
    70  internal error, or an answer that makes no sense
    74  the output could not be written
-   75  no permit in time: --wait-timeout is over, or --no-queue and none is free
+   75  no permit in time: --wait-timeout is over, or --no-queue and none is free;
+       another backup is under way
    77  not allowed: the token is missing, unknown, or not good for this
    78  configuration: SEMAPHORE_URL, SEMAPHORE_TOKEN or the token's file is wrong
    79  revoked by an admin

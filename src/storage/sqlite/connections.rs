@@ -86,6 +86,20 @@ pub(super) fn reader(path: &Path, named: &Named) -> Result<Connection, Error> {
     Ok(connection)
 }
 
+/// A connection to a database that nobody else uses, and that is one file from here on, without a log.
+pub(super) fn alone(path: &Path, named: &Named) -> Result<Connection, Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(named.sql("open"))?;
+    let settings = || -> rusqlite::Result<()> {
+        shared_settings(&connection)?;
+        connection.pragma_update(None, "locking_mode", "exclusive")?;
+        connection.pragma_update(None, "journal_mode", "delete")?;
+        connection.pragma_update(None, "synchronous", "full")
+    };
+    settings().map_err(named.sql("configure"))?;
+    Ok(connection)
+}
+
 fn reader_settings(connection: &Connection) -> rusqlite::Result<()> {
     // In WAL mode readers wait for nobody, except while the log is recovered.
     connection.busy_timeout(Duration::from_secs(1))?;

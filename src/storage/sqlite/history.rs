@@ -1,17 +1,22 @@
 //! Ended claims, in columns that people can ask questions of, and the reader beside the commit writer.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use rusqlite::{Connection, Row, named_params, params};
 
-use super::{callbacks, errors::Named};
+use super::{DATABASE, callbacks, errors::Named, snapshot::snapshot};
 use crate::{
     model::{
         Claim, ClaimId, ClaimState, EndReason, EndedId, Fence, Holder, IdHash, Invalid, Labels,
         Note, Permits, Priority, Revision, SemaphoreName, Sequence, Terms, WallTime,
     },
-    storage::{Error, History},
+    storage::{Error, History, Snapshot, SnapshotError, SnapshotOptions},
 };
 
 /// How long a reader waits for another one.
@@ -245,10 +250,18 @@ impl History for SqliteHistory {
     }
 
     fn free_bytes(&self) -> Result<Option<u64>, Error> {
-        let named = Named::new(&self.data_dir);
-        let space = rustix::fs::statvfs(&self.data_dir)
-            .map_err(|errno| named.io("measure free space of")(errno.into()))?;
-        // What root keeps for itself (f_bfree - f_bavail) is not ours.
-        Ok(Some(space.f_bavail.saturating_mul(space.f_frsize)))
+        free_bytes(&self.data_dir).map(Some)
     }
+
+    fn snapshot(&self, options: &SnapshotOptions<'_>) -> Result<Snapshot, SnapshotError> {
+        snapshot(&self.data_dir.join(DATABASE), &self.data_dir, options)
+    }
+}
+
+/// Bytes that this user may still write there.
+pub(super) fn free_bytes(data_dir: &Path) -> Result<u64, Error> {
+    let space = rustix::fs::statvfs(data_dir)
+        .map_err(|errno| Named::new(data_dir).io("measure free space of")(errno.into()))?;
+    // What root keeps for itself (f_bfree - f_bavail) is not ours.
+    Ok(space.f_bavail.saturating_mul(space.f_frsize))
 }

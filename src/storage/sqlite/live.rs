@@ -29,6 +29,18 @@ impl Live<'_> {
         self.row("SELECT marks FROM meta", [])?.ok_or_else(|| self.named.damaged("no marks"))
     }
 
+    /// The last change, folded or not.
+    pub(super) fn last_revision(&self) -> Result<Revision, Error> {
+        let read = self.named.sql(READ);
+        let last: Option<i64> = self
+            .connection
+            .query_row("SELECT max(revision) FROM journal", [], |row| row.get(0))
+            .map_err(read)?;
+        Ok(last
+            .map_or(Revision(0), |last| Revision(last.cast_unsigned()))
+            .max(self.marks()?.revision))
+    }
+
     /// All rows, and that each is where its key says.
     pub(super) fn base(&self) -> Result<Base, Error> {
         let Marks { revision, sequence, fence_floor } = self.marks()?;

@@ -20,7 +20,7 @@ const LOCK: &str = "lock";
 /// The lock on a data directory, until it is dropped.
 #[derive(Debug)]
 pub(super) struct DirectoryLock {
-    _file: File,
+    file: File,
 }
 
 impl DirectoryLock {
@@ -45,7 +45,12 @@ impl DirectoryLock {
             .and_then(|()| file.rewind())
             .and_then(|()| file.write_all(pid.as_bytes()))
             .map_err(named.io("write"))?;
-        Ok(DirectoryLock { _file: file })
+        Ok(DirectoryLock { file })
+    }
+
+    /// The lock file.
+    pub(super) fn file(&self) -> &File {
+        &self.file
     }
 }
 

@@ -61,6 +61,19 @@ pub(super) fn look(path: &Path, named: &Named) -> Result<Found, Error> {
     Ok(Found::Database)
 }
 
+/// Opens a database for reading whatever is wrong with it, if it says that it is ours; changes nothing.
+///
+/// # Errors
+/// When it cannot be opened, or is somebody else's or of a newer version.
+pub(super) fn open_as_it_is(path: &Path, named: &Named) -> Result<Connection, Error> {
+    let examine = named.io("examine");
+    let log_left = has_content(&beside(path, "-wal")).map_err(&examine)?;
+    let journal_left = has_content(&beside(path, "-journal")).map_err(&examine)?;
+    let connection = open_for_reading(path, named, !log_left && !journal_left)?;
+    check_owner(&connection, named)?;
+    Ok(connection)
+}
+
 fn check_owner(connection: &Connection, named: &Named) -> Result<(), Error> {
     let read = named.sql("read");
     let id: i32 =
@@ -99,6 +112,17 @@ fn check_damage(connection: &Connection, named: &Named) -> Result<(), Error> {
     Ok(())
 }
 
+/// Checks every page, those of the history too.
+///
+/// # Errors
+/// When one is damaged.
+pub(super) fn check_all(connection: &Connection, named: &Named) -> Result<(), Error> {
+    let result: String = connection
+        .pragma_query_value(None, "quick_check", |row| row.get(0))
+        .map_err(named.sql("check"))?;
+    if result == "ok" { Ok(()) } else { Err(named.damaged(result)) }
+}
+
 /// A connection that cannot write. `alone` says that no other process writes and no log is there; then
 /// SQLite takes no locks and makes no files.
 fn open_for_reading(path: &Path, named: &Named, alone: bool) -> Result<Connection, Error> {
@@ -131,7 +155,8 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn has_content(path: &Path) -> io::Result<bool> {
+/// Whether there is a file that is not empty.
+pub(super) fn has_content(path: &Path) -> io::Result<bool> {
     match fs::metadata(path) {
         Ok(metadata) => Ok(metadata.len() > 0),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),

@@ -7,15 +7,20 @@
 //!
 //! The only module that names SQLite.
 
+#[cfg(test)]
+mod backup_tests;
 mod callbacks;
 mod connections;
 mod errors;
+mod highest;
 mod history;
 mod live;
 mod lock;
 mod look;
 mod migrations;
 mod private;
+mod restore;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +40,10 @@ use self::{
     live::Live,
     lock::DirectoryLock,
     look::{Found, look},
+};
+pub use self::{
+    highest::Highest,
+    restore::{MARGIN, Restored, restore},
 };
 use super::{Error, Folded, History, Recovered, Storage, journal::Unfolded, net};
 use crate::model::{Change, WallTime};
@@ -100,6 +109,8 @@ impl SqliteStorage {
             .map_err(Named::new(data_dir).io("create"))?;
         private::check_directory(data_dir)?;
         let lock = DirectoryLock::take(data_dir)?;
+        snapshot::clean_up(data_dir)?;
+        restore::clean_up(data_dir)?;
         let path = data_dir.join(DATABASE);
         let named = Named::new(&path);
         private::check_database(&path)?;

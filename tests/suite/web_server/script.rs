@@ -76,6 +76,7 @@ pub(super) fn reply(outcome: Outcome, body: Option<String>, after: Revision) -> 
     let answer = Answer {
         outcome,
         body,
+        download: None,
         revision: Some(after),
         location: None,
         retry_after_seconds: None,
