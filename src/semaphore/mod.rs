@@ -117,10 +117,11 @@ struct Shared {
     /// The writer's thread sleeps here until there is something to do.
     batch_ready: Condvar,
     commits: Commits,
+    /// Before the writer, so that it is dropped first: the storage closes when nobody reads it any more.
+    history: Arc<dyn History>,
     writer: Mutex<Writer>,
     slots: Arc<Slots>,
     clock: Arc<dyn Clock>,
-    history: Arc<dyn History>,
     options: Options,
     /// Announced at most every half second, when something has changed: watchers of semaphores.
     pulse: Gate,

@@ -168,3 +168,16 @@ fn a_directory_or_database_that_others_can_read_is_refused() {
     daemon.start_again(Port::New);
     daemon.stop();
 }
+
+/// A clean stop leaves one file that is the whole database, for whoever copies it.
+#[test]
+fn a_stop_moves_the_log_into_the_database() {
+    let mut daemon = Daemon::start(CONFIG);
+    assert_eq!(daemon.call("PUT", "/api/v1/claims/a", r#"{"permits": {"A": 1}}"#).status, 201);
+    assert!(daemon.data_dir().join("semaphored.db-wal").exists());
+    daemon.stop();
+    let files = fs::read_dir(daemon.data_dir()).unwrap().map(|file| file.unwrap().file_name());
+    let mut files: Vec<_> = files.map(|name| name.into_string().unwrap()).collect();
+    files.sort();
+    assert_eq!(files, ["lock", "semaphored.db"]);
+}
