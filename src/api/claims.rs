@@ -211,7 +211,7 @@ impl Api {
         }
         let Seen { what: page, revision } = self.service.list(&filter);
         let body = ClaimsBody {
-            claims: page.claims.iter().map(ClaimBody::live).collect(),
+            claims: page.claims.iter().map(|claim| ClaimBody::live(claim).in_a_list()).collect(),
             next: page.next.map(write_cursor),
             revision: revision.0,
         };

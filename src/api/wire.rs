@@ -193,6 +193,14 @@ impl<'a> ClaimBody<'a> {
         }
     }
 
+    /// The same in a list, without the vars of its callback: a page of a thousand could have megabytes of them.
+    pub(super) fn in_a_list(mut self) -> ClaimBody<'a> {
+        if let Some(CallbackBody::Target { vars, .. }) = &mut self.callback {
+            vars.clear();
+        }
+        self
+    }
+
     /// What a claim shows in any state.
     pub(super) fn of(claim: &'a Claim, now: WallTime, revision: Revision) -> ClaimBody<'a> {
         let terms = &claim.terms;

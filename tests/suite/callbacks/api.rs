@@ -69,6 +69,10 @@ fn a_waiting_claim_is_called_when_its_turn_comes() {
     assert_eq!((&waiting["state"], &waiting["position"]), (&"waiting".into(), &1.into()));
     assert_eq!(waiting.get("queue_ttl_seconds"), None);
     assert_eq!(deliveries(&daemon, "w")["deliveries"], json!([]));
+    let to_ci = json!({ "target": "ci", "vars": { "branch": "main" } });
+    assert_eq!(claim_to(&daemon, "v", &to_ci, "60s").json()["callback"], to_ci);
+    let listed = daemon.look("/api/v1/claims?state=waiting")["claims"][1]["callback"].clone();
+    assert_eq!(listed, json!({ "target": "ci" }), "a list leaves the vars out");
     assert_eq!(receiver.calls().len(), 0);
     daemon.call("DELETE", "/api/v1/claims/h", "");
     wait_for_deliveries(&daemon, "w", 1);
