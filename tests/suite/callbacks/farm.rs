@@ -129,7 +129,9 @@ fn sixty_callbacks_on_five_permits_through_failures_and_two_kills() {
         }
         assert_eq!(claim["reason"], "callback_failed", "{claim}");
         let tried = deliveries(&daemon, &id);
-        assert_eq!(tried["deliveries"][0]["error"], "connect", "{tried}");
+        // A kill in the moment of a call leaves one unfinished, and then there is another.
+        let mut all = tried["deliveries"].as_array().unwrap().iter();
+        assert!(all.any(|tried| tried["error"] == "connect"), "{tried}");
     }
     let semaphore = daemon.look("/api/v1/semaphores/lic");
     assert_eq!(semaphore["available"], CAPACITY, "{semaphore}");
