@@ -3,15 +3,12 @@
 //! A restore must not give out again what was given out before, and the database that it replaces may be damaged. So
 //! each table is read for itself and each row too; what cannot be read is told and passed over.
 
-use rusqlite::{Connection, Row};
+use rusqlite::Connection;
 
 use super::{errors::Named, live::Live};
 use crate::{
     model::{Change, Claim, ClaimEvent, Event, Fence, SemaphoreRecord},
-    storage::{
-        Error,
-        encoding::{self, Blob},
-    },
+    storage::encoding::Blob,
 };
 
 /// Numbers above this one are damage: at a million changes a second it takes three centuries.
@@ -111,12 +108,13 @@ impl Scan<'_> {
 
     /// Reads the blobs of a table, over those that are damaged.
     fn table<T: Blob>(&mut self, sql: &str, mut see: impl FnMut(&mut Self, &T)) {
-        let (connection, named) = (self.connection, self.named);
+        let Scan { connection, named, .. } = *self;
+        let live = Live { connection, named };
         let mut read = |scan: &mut Self| -> Result<(), rusqlite::Error> {
             let mut statement = connection.prepare(sql)?;
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
-                match value(row, named) {
+                match live.value(row.get_ref(0)?.as_blob()) {
                     Ok(value) => see(scan, &value),
                     Err(error) => scan.unreadable.push(error.to_string()),
                 }
@@ -140,10 +138,4 @@ impl Scan<'_> {
             Err(error) => self.unreadable.push(self.named.sql("read")(error).to_string()),
         }
     }
-}
-
-fn value<T: Blob>(row: &Row<'_>, named: &Named) -> Result<T, Error> {
-    let blob = row.get_ref(0).map_err(named.sql("read"))?.as_blob();
-    let blob = blob.map_err(|error| named.damaged(error))?;
-    encoding::decode(blob).map_err(|what| named.damaged(what))
 }

@@ -173,7 +173,8 @@ impl Live<'_> {
         }
     }
 
-    fn value<T: Blob>(&self, blob: FromSqlResult<&[u8]>) -> Result<T, Error> {
+    /// Decodes what stands in a column of blobs.
+    pub(super) fn value<T: Blob>(&self, blob: FromSqlResult<&[u8]>) -> Result<T, Error> {
         let blob = blob.map_err(|error| self.named.damaged(error))?;
         encoding::decode(blob).map_err(|what| self.named.damaged(what))
     }

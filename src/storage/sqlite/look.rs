@@ -8,13 +8,14 @@ use std::{
     fs::{self, File},
     io::{self, Read},
     os::unix::ffi::OsStrExt,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
     errors::Named,
+    files::beside,
     migrations::{APPLICATION_ID, LIVE_TABLES, SCHEMA_VERSION},
 };
 use crate::storage::Error;
@@ -146,13 +147,6 @@ fn percent_encoded(path: &Path) -> String {
         }
     }
     text
-}
-
-/// The file that SQLite keeps beside the database under this suffix.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 /// Whether there is a file that is not empty.

@@ -4,16 +4,15 @@
 //! transaction, so a database is at one version or at the next and never between. A new database is
 //! made under another name and renamed when it is whole, so there is no half-made one either.
 
-use std::{
-    fs::{self, File, OpenOptions, Permissions},
-    io,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
-    path::Path,
-};
+use std::{fs, path::Path};
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::{connections::set_wal, errors::Named, look::beside};
+use super::{
+    connections::set_wal,
+    errors::Named,
+    files::{self, beside},
+};
 use crate::storage::Error;
 
 /// Marks our databases for us and for `file(1)`: "SMPH".
@@ -125,18 +124,9 @@ pub(super) fn migrate(connection: &mut Connection, named: &Named) -> Result<(), 
 pub(super) fn create(path: &Path, named: &Named) -> Result<(), Error> {
     let new = beside(path, ".new");
     // What a start that did not come to its end has left.
-    for suffix in ["", "-journal", "-wal", "-shm"] {
-        match fs::remove_file(beside(&new, suffix)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(named.io("clean up beside")(error));
-            }
-            Ok(()) | Err(_) => {}
-        }
-    }
-    // Made here and not by SQLite, for its mode; SQLite gives that to the files beside it, too.
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new);
-    file.and_then(|file| file.set_permissions(Permissions::from_mode(0o600)))
-        .map_err(named.io("create"))?;
+    files::remove(&new).map_err(named.io("clean up beside"))?;
+    // Made here and not by SQLite, for its mode.
+    files::create_private(&new).map_err(named.io("create"))?;
 
     let mut connection = Connection::open(&new).map_err(named.sql("create"))?;
     connection
@@ -147,9 +137,8 @@ pub(super) fn create(path: &Path, named: &Named) -> Result<(), Error> {
     connection.close().map_err(|(_, error)| named.sql("create")(error))?;
 
     // Whole and on disk before it has its name, and the name on disk before anybody relies on it.
-    let sync = |path: &Path| File::open(path).and_then(|file| file.sync_all());
-    sync(&new)
+    files::sync(&new)
         .and_then(|()| fs::rename(&new, path))
-        .and_then(|()| path.parent().map_or(Ok(()), sync))
+        .and_then(|()| path.parent().map_or(Ok(()), files::sync))
         .map_err(named.io("create"))
 }

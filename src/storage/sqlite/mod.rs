@@ -12,6 +12,7 @@ mod backup_tests;
 mod callbacks;
 mod connections;
 mod errors;
+mod files;
 mod highest;
 mod history;
 mod live;
@@ -25,8 +26,6 @@ mod snapshot;
 mod tests;
 
 use std::{
-    fs::DirBuilder,
-    os::unix::fs::DirBuilderExt,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -99,15 +98,11 @@ impl SqliteStorage {
     /// older schema up to date.
     ///
     /// # Errors
-    /// When others than the owner may get at directory or database, another process has the directory, the database is damaged, somebody else's or from a newer
-    /// version (it is left as it is then, byte by byte), or the system refuses.
+    /// When others than the owner may get at directory or database, another process has the directory, the database
+    /// is damaged, somebody else's or from a newer version (it is left as it is then, byte by byte), or the system
+    /// refuses.
     pub fn open(data_dir: &Path, durability: Durability) -> Result<SqliteStorage, Error> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(data_dir)
-            .map_err(Named::new(data_dir).io("create"))?;
-        private::check_directory(data_dir)?;
+        files::data_directory(data_dir)?;
         let lock = DirectoryLock::take(data_dir)?;
         snapshot::clean_up(data_dir)?;
         restore::clean_up(data_dir)?;

@@ -6,7 +6,10 @@
 
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 
-use super::{errors::Named, look::beside};
+use super::{
+    errors::Named,
+    files::{SUFFIXES, beside},
+};
 use crate::storage::Error;
 
 /// Group and others.
@@ -17,7 +20,7 @@ const OTHERS: u32 = 0o077;
 /// # Errors
 /// Others may look into it, or it cannot be examined.
 pub(super) fn check_directory(data_dir: &Path) -> Result<(), Error> {
-    check(data_dir, 0o700).map(|_| ())
+    check(data_dir, 0o700)
 }
 
 /// Checks the database and what SQLite keeps beside it, as far as they are there.
@@ -25,22 +28,22 @@ pub(super) fn check_directory(data_dir: &Path) -> Result<(), Error> {
 /// # Errors
 /// Others may read or write one of them, or it cannot be examined.
 pub(super) fn check_database(path: &Path) -> Result<(), Error> {
-    for suffix in ["", "-wal", "-shm", "-journal"] {
+    for suffix in SUFFIXES {
         check(&beside(path, suffix), 0o600)?;
     }
     Ok(())
 }
 
-/// Checks one file; tells whether it is there.
-fn check(path: &Path, right: u32) -> Result<bool, Error> {
+/// Checks one file, if it is there.
+fn check(path: &Path, right: u32) -> Result<(), Error> {
     let named = Named::new(path);
     let mode = match fs::metadata(path) {
         Ok(found) => found.permissions().mode() & 0o7777,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(named.io("examine")(error)),
     };
     if mode & OTHERS != 0 {
         return Err(Error::Exposed { path: named.path(), mode, right });
     }
-    Ok(true)
+    Ok(())
 }

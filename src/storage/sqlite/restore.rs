@@ -11,9 +11,9 @@
 //! the backup was made of; nobody can be sure of either, so the margin is always there.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, Permissions},
+    fs::{self, File},
     io,
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
+    os::unix::fs::{MetadataExt, fchown},
     path::{Path, PathBuf},
 };
 
@@ -22,12 +22,13 @@ use rusqlite::{Connection, Transaction};
 use super::{
     DATABASE, connections,
     errors::Named,
+    files::{self, SUFFIXES, beside, create_private, sync},
     highest::{Highest, highest},
     history,
     live::Live,
     lock::DirectoryLock,
-    look::{self, Found, beside},
-    migrations, private, snapshot,
+    look::{self, Found},
+    migrations, snapshot,
 };
 use crate::{
     model::{Base, ClaimState, Fence, Revision, Sequence, WallTime},
@@ -44,8 +45,6 @@ pub const MARGIN: u64 = 1_000_000_000;
 const COPY: &str = "restore.tmp";
 /// The copy that only lacks its name.
 const READY: &str = "restore.ready";
-/// What SQLite keeps beside a database.
-const SUFFIXES: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 
 /// What a restore did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,13 +83,7 @@ pub fn restore(
 ) -> Result<Restored, Error> {
     let named = Named::new(file);
     File::open(file).map_err(named.io("open"))?;
-    let mut builder = DirBuilder::new();
-    builder
-        .recursive(true)
-        .mode(0o700)
-        .create(data_dir)
-        .map_err(Named::new(data_dir).io("create"))?;
-    private::check_directory(data_dir)?;
+    files::data_directory(data_dir)?;
     let lock = DirectoryLock::take(data_dir)?;
     give_to_owner(lock.file(), data_dir).map_err(Named::new(data_dir).io("prepare"))?;
     snapshot::clean_up(data_dir)?;
@@ -143,15 +136,7 @@ fn is_same(file: &Path, other: &Path) -> bool {
 }
 
 fn remove(path: &Path) -> Result<(), Error> {
-    for suffix in SUFFIXES {
-        match fs::remove_file(beside(path, suffix)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Named::new(path).io("remove")(error));
-            }
-            Ok(()) | Err(_) => {}
-        }
-    }
-    Ok(())
+    files::remove(path).map_err(Named::new(path).io("remove"))
 }
 
 /// What is highest in the database that is there; `None` where there is none.
@@ -251,7 +236,6 @@ impl<'n> Copy<'n> {
     fn put_in_place(self, data_dir: &Path, now: WallTime) -> Result<Option<PathBuf>, Error> {
         let (path, ready) = (data_dir.join(DATABASE), data_dir.join(READY));
         let named = Named::new(&path);
-        let sync = |path: &Path| File::open(path).and_then(|file| file.sync_all());
         sync(&self.path)
             .and_then(|()| fs::rename(&self.path, &ready))
             .and_then(|()| sync(data_dir))
@@ -303,8 +287,7 @@ fn give_to_owner(file: &File, data_dir: &Path) -> io::Result<()> {
 /// Copies for the owner of the data directory alone, who need not be the one who restores.
 fn copy_file(from: &Path, to: &Path, data_dir: &Path) -> io::Result<()> {
     let mut from = File::open(from)?;
-    let mut to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
-    to.set_permissions(Permissions::from_mode(0o600))?;
+    let mut to = create_private(to)?;
     give_to_owner(&to, data_dir)?;
     io::copy(&mut from, &mut to)?;
     to.sync_all()

@@ -9,9 +9,7 @@
 //! Copying fails when the disk has no room for it, takes too long, or when the caller has lost its interest.
 
 use std::{
-    fs::{self, File, OpenOptions, Permissions},
-    io,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    fs::{self, File},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -21,7 +19,7 @@ use rusqlite::{
     backup::{Backup, StepResult},
 };
 
-use super::{connections, errors::Named, history::free_bytes, live::Live, look::beside};
+use super::{connections, errors::Named, files, history::free_bytes, live::Live};
 use crate::{
     model::Revision,
     storage::{Error, Snapshot, SnapshotError, SnapshotOptions},
@@ -63,15 +61,7 @@ pub(super) fn snapshot(
 /// When the system refuses.
 pub(super) fn clean_up(data_dir: &Path) -> Result<(), Error> {
     let path = data_dir.join(COPY);
-    for suffix in ["", "-journal", "-wal", "-shm"] {
-        match fs::remove_file(beside(&path, suffix)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Named::new(&path).io("remove")(error));
-            }
-            Ok(()) | Err(_) => {}
-        }
-    }
-    Ok(())
+    files::remove(&path).map_err(Named::new(&path).io("remove"))
 }
 
 fn database_bytes(connection: &Connection) -> rusqlite::Result<u64> {
@@ -108,9 +98,7 @@ impl Copy {
         let path = data_dir.join(COPY);
         let named = Named::new(&path);
         // Made here and not by SQLite, for its mode.
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        file.and_then(|file| file.set_permissions(Permissions::from_mode(0o600)))
-            .map_err(named.io("create"))?;
+        files::create_private(&path).map_err(named.io("create"))?;
         Ok(Copy { path, named })
     }
 
@@ -158,9 +146,7 @@ impl Copy {
 
 impl Drop for Copy {
     fn drop(&mut self) {
-        for suffix in ["", "-journal", "-wal", "-shm"] {
-            // Mostly they are gone; the next start tries again.
-            let _ = fs::remove_file(beside(&self.path, suffix));
-        }
+        // Mostly it is gone; the next start tries again.
+        let _ = files::remove(&self.path);
     }
 }
