@@ -109,18 +109,15 @@ impl Api {
         if !known {
             let (id, number) = (claim.id.to_string(), shorten(number));
             let deliveries = record.deliveries.len();
-            let result = Err(Error::UnknownDelivery { id, number, deliveries });
-            return Err(Reply { result, after: revision });
+            return Err(Reply::error(Error::UnknownDelivery { id, number, deliveries }, revision));
         }
         if !matches!(claim.state, ClaimState::Offered { .. }) {
-            let (id, state) = (claim.id.to_string(), state(claim));
-            let result = Err(Error::NotOffered { id, state });
-            return Err(Reply { result, after: revision });
+            let (id, state) = (claim.id.to_string(), claim.state.as_str());
+            return Err(Reply::error(Error::NotOffered { id, state }, revision));
         }
         if record.deliveries.len() >= DELIVERIES_MAX {
-            let id = claim.id.to_string();
-            let result = Err(Error::TooManyDeliveries { id, limit: DELIVERIES_MAX });
-            return Err(Reply { result, after: revision });
+            let (id, limit) = (claim.id.to_string(), DELIVERIES_MAX);
+            return Err(Reply::error(Error::TooManyDeliveries { id, limit }, revision));
         }
         self.callbacks.ask(claim.sequence);
         self.deliveries(Outcome::Accepted, claim, revision)
@@ -137,7 +134,7 @@ impl Api {
             webhook_id: claim.webhook_id(),
             callback: CallbackBody::of(&record.callback),
             next_attempt_at: next.map(|wait| Time(now.after(wait))),
-            claim_state: state(claim),
+            claim_state: claim.state.as_str(),
             revision: revision.0,
         };
         Ok(Step::Done(Reply::json(outcome, &body, revision)))
@@ -217,14 +214,5 @@ fn claim_of(look: &ClaimLook) -> &Claim {
 }
 
 fn no_callback(claim: &Claim, after: Revision) -> Reply {
-    Reply { result: Err(Error::NoCallback { id: claim.id.to_string() }), after }
-}
-
-fn state(claim: &Claim) -> &'static str {
-    match claim.state {
-        ClaimState::Waiting => "waiting",
-        ClaimState::Offered { .. } => "offered",
-        ClaimState::Held { .. } => "held",
-        ClaimState::Ended { .. } => "ended",
-    }
+    Reply::error(Error::NoCallback { id: claim.id.to_string() }, after)
 }

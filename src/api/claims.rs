@@ -205,8 +205,7 @@ impl Api {
         if let Some(name) = &filter.semaphore {
             let found = self.service.semaphore(name);
             if found.what.is_none() {
-                let result = Err(self.unknown_semaphore(name));
-                return Err(Reply { result, after: found.revision });
+                return Err(Reply::error(self.unknown_semaphore(name), found.revision));
             }
         }
         let Seen { what: page, revision } = self.service.list(&filter);

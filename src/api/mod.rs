@@ -121,11 +121,16 @@ impl Api {
 impl From<Error> for Reply {
     /// An error that shows no state.
     fn from(error: Error) -> Reply {
-        Reply { result: Err(error), after: Revision(0) }
+        Reply::error(error, Revision(0))
     }
 }
 
 impl Reply {
+    /// An error that shows the state as of `after`.
+    fn error(error: Error, after: Revision) -> Reply {
+        Reply { result: Err(error), after }
+    }
+
     /// An answer with a body that rests on `after`.
     fn json(outcome: Outcome, body: &impl Serialize, after: Revision) -> Reply {
         match serde_json::to_string(body) {

@@ -28,7 +28,7 @@ impl Api {
             Refusal::Stopping => (Error::Stopping, Revision(0)),
             Refusal::History => (Error::Internal, Revision(0)),
         };
-        Reply { result: Err(error), after }
+        Reply::error(error, after)
     }
 
     fn refused_by_core(&self, error: core::Error) -> Error {

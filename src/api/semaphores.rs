@@ -80,7 +80,7 @@ impl Api {
                         let body = SemaphoreBody::new(&view, now, revision);
                         Reply::json(Outcome::Ok, &body, revision)
                     }
-                    None => Reply { result: Err(self.unknown_semaphore(name)), after: revision },
+                    None => Reply::error(self.unknown_semaphore(name), revision),
                 }
             }
             None => {
@@ -139,7 +139,7 @@ impl Api {
                 ChangeError::Wrong(error) => error,
             };
             // It rests on the present settings, or that there are none. This is not older.
-            Reply { result: Err(error), after: self.service.status().revision }
+            Reply::error(error, self.service.status().revision)
         })?;
         let outcome = if registered { Outcome::Created } else { Outcome::Ok };
         let body = SemaphoreBody::new(&view, self.service.now().wall, revision);

@@ -207,7 +207,7 @@ impl<'a> ClaimBody<'a> {
         let names = || terms.permits.names().map(SemaphoreName::as_str);
         let mut body = ClaimBody {
             id: claim.id.as_str(),
-            state: "waiting",
+            state: claim.state.as_str(),
             reason: None,
             permits: terms.permits.iter().map(|(name, n)| (name.as_str(), n)).collect(),
             fences: claim.fences().map(|f| names().zip(f.iter().map(|fence| fence.0)).collect()),
@@ -241,18 +241,15 @@ impl<'a> ClaimBody<'a> {
         match &claim.state {
             ClaimState::Waiting => {}
             ClaimState::Offered { offered_at, .. } => {
-                self.state = "offered";
                 self.offered_at = Some(Time(*offered_at));
                 self.waited_seconds = Seconds(offered_at.since(claim.queued_at));
             }
             ClaimState::Held { granted_at, ttl, .. } => {
-                self.state = "held";
                 self.granted_at = Some(Time(*granted_at));
                 self.waited_seconds = Seconds(granted_at.since(claim.queued_at));
                 self.ttl_seconds = Seconds(*ttl);
             }
             ClaimState::Ended { reason, ended_at, granted_at, note, .. } => {
-                self.state = "ended";
                 self.reason = Some(reason.as_str());
                 self.ended_at = Some(Time(*ended_at));
                 self.granted_at = granted_at.map(Time);

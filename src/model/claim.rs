@@ -160,6 +160,19 @@ pub enum ClaimState {
     },
 }
 
+impl ClaimState {
+    /// The state in the words of the API.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            ClaimState::Waiting => "waiting",
+            ClaimState::Offered { .. } => "offered",
+            ClaimState::Held { .. } => "held",
+            ClaimState::Ended { .. } => "ended",
+        }
+    }
+}
+
 /// A claim. Its durable part: what is on disk, and all that recovery needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
