@@ -1,6 +1,9 @@
 //! Callbacks on the command line: whom to call, and with which vars.
 
-use super::{Failure, options::checked};
+use super::{
+    Failure,
+    options::{checked, pairs},
+};
 use crate::model::{Callback, CallbackUrl, TargetName, Vars};
 
 /// Whom to call, if anybody: a target with its vars, or a URL.
@@ -44,15 +47,10 @@ pub(super) fn target_name(text: &str) -> Result<TargetName, Failure> {
 /// # Errors
 /// A word without `=`, a name twice, and what breaks the bounds.
 pub(super) fn vars(given: &[String]) -> Result<Vars, Failure> {
-    let mut vars: Vec<(String, String)> = Vec::new();
-    for text in given {
-        let Some((name, value)) = text.split_once('=') else {
-            return Err(Failure::usage(format!("--var must be NAME=VALUE; it is {text:?}")));
-        };
-        if vars.iter().any(|(other, _)| other == name) {
-            return Err(Failure::usage(format!("--var {name} is given twice")));
-        }
-        vars.push((name.to_owned(), value.to_owned()));
+    let vars = pairs("--var must be NAME=VALUE", given)?;
+    let is_repeated = |at: usize| vars[..at].iter().any(|(earlier, _)| *earlier == vars[at].0);
+    if let Some(at) = (0..vars.len()).find(|at| is_repeated(*at)) {
+        return Err(Failure::usage(format!("--var {} is given twice", vars[at].0)));
     }
     checked("--var", &given.join(" "), Vars::new(vars))
 }

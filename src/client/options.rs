@@ -228,14 +228,20 @@ fn permits<'a>(given: impl Iterator<Item = &'a String>) -> Result<Permits, Failu
 }
 
 fn labels(given: &[String]) -> Result<Labels, Failure> {
-    let mut labels = Vec::new();
-    for text in given {
-        let Some((key, value)) = text.split_once('=') else {
-            return Err(Failure::usage(format!("--label must be KEY=VALUE; it is {text:?}")));
-        };
-        labels.push((key.to_owned(), value.to_owned()));
-    }
+    let labels = pairs("--label must be KEY=VALUE", given)?;
     checked("--label", &given.join(" "), Labels::new(labels))
+}
+
+/// Words of the form `a=b`; `form` says of which option, and what it must be.
+///
+/// # Errors
+/// [`exit::USAGE`] where there is no `=`.
+pub(super) fn pairs(form: &str, given: &[String]) -> Result<Vec<(String, String)>, Failure> {
+    let pair = |text: &String| match text.split_once('=') {
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+        None => Err(Failure::usage(format!("{form}; it is {text:?}"))),
+    };
+    given.iter().map(pair).collect()
 }
 
 fn address(args: &ServiceArgs, environment: &Environment) -> Result<ServiceAddress, Failure> {

@@ -126,7 +126,7 @@ impl Session {
                     _ if waited < WAIT_WORTH_TELLING => format!("got {what}"),
                     _ => format!("got {what} after {}", human(waited)),
                 });
-                if matches!(self.order.demand, Demand::Adopt) {
+                if self.order.is_adopted() {
                     self.warn_of_another_start(&grant, waited);
                 }
                 WaitEnd::Held { grant, received }
