@@ -177,10 +177,6 @@ impl Test {
     pub fn run(self) -> Tested {
         let started_at = self.current.service.now().wall;
         let id = format!("callback-test-{}", started_at.0);
-        let vars = match &self.callback {
-            Callback::Target { vars, .. } => vars.clone(),
-            Callback::Url(_) => Vars::default(),
-        };
         let event = Event {
             webhook_id: format!("msg_test_{}", started_at.0),
             kind: TEST,
@@ -189,7 +185,7 @@ impl Test {
             claim_id: id,
             holder: None,
             fences_json: "{}".into(),
-            vars,
+            vars: Vars::default(),
         };
         let start = Instant::now();
         let sent = self.current.deliver(&self.callback, &event);

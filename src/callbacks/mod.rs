@@ -38,7 +38,7 @@ pub mod url;
 
 pub use self::caller::{Callbacks, TESTS_MAX, TargetStatus, Test, Tested};
 pub use self::event::{CLAIM_ID_VAR, Event, FENCES_VAR};
-pub use self::outbox::{DELIVERY_THREADS_MAX, Render};
+pub use self::outbox::Render;
 pub use self::presets::{Method, Need, Outgoing, PRESETS, Preset, SecretUse, Unfit};
 pub use self::refusal::Refusal;
 pub use self::registry::{LaneKey, Listed, Registry};

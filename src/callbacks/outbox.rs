@@ -31,14 +31,14 @@ use super::{
 use crate::{
     model::{
         Callback, CallbackRecord, ClaimState, Delivery, DeliveryFailure, DeliveryResult,
-        SemaphoreName, Sequence,
+        SemaphoreName, Sequence, Vars,
     },
     semaphore::{ClaimStatus, Service},
 };
 
 /// Most deliveries at the same time: all that all lanes may have, one more lane being for those that the configuration does
 /// not know any more. So no lane waits for another.
-pub const DELIVERY_THREADS_MAX: usize = LANE_RUNNING_MAX * (TARGETS_MAX + ALLOW_MAX + 1);
+const DELIVERY_THREADS_MAX: usize = LANE_RUNNING_MAX * (TARGETS_MAX + ALLOW_MAX + 1);
 /// How long a stop waits for deliveries that are under way, whose ends would be lost.
 const STOP_WAIT_MAX: Duration = Duration::from_millis(400);
 /// The kind of the event that an offer is.
@@ -181,7 +181,7 @@ impl Dispatcher {
                 Ok(Message::Asked(sequence)) => self.plan(sequence, true),
                 Ok(Message::Done(sequence, tried)) => {
                     self.running -= 1;
-                    self.shared.schedule.lock().done(sequence, tried, Instant::now(), chance());
+                    self.done(sequence, tried);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => break,
@@ -217,17 +217,21 @@ impl Dispatcher {
         while self.running < DELIVERY_THREADS_MAX {
             let Some(sequence) = self.shared.schedule.lock().next(Instant::now()) else { return };
             let Some(work) = self.shared.work(sequence) else {
-                self.shared.schedule.lock().forget(sequence);
+                self.done(sequence, Tried::Gone);
                 continue;
             };
             if self.running >= self.threads && !self.spawn() && self.threads == 0 {
-                let tried = Tried::Failed { health: Health::Unknown, retry_after: None };
-                self.shared.schedule.lock().done(sequence, tried, Instant::now(), chance());
+                let retry_after = None;
+                self.done(sequence, Tried::Failed { health: Health::Unknown, retry_after });
                 continue;
             }
             self.running += 1;
             let _ = self.work.send(work);
         }
+    }
+
+    fn done(&self, sequence: Sequence, tried: Tried) {
+        self.shared.schedule.lock().done(sequence, tried, Instant::now(), chance());
     }
 
     /// One more delivery thread; tells whether it could be had.
@@ -286,10 +290,6 @@ fn event(status: &ClaimStatus, data: serde_json::Value) -> Event {
         ClaimState::Offered { offered_at, .. } => offered_at,
         _ => claim.queued_at,
     };
-    let vars = match claim.callback.as_ref().map(|record| &*record.callback) {
-        Some(Callback::Target { vars, .. }) => vars.clone(),
-        Some(Callback::Url(_)) | None => Default::default(),
-    };
     let names = claim.terms.permits.names().map(SemaphoreName::as_str);
     let fences = claim.fences().cloned().unwrap_or_default();
     let fences: serde_json::Map<String, serde_json::Value> =
@@ -302,7 +302,7 @@ fn event(status: &ClaimStatus, data: serde_json::Value) -> Event {
         holder: claim.terms.holder.as_ref().map(|holder| holder.as_str().to_owned()),
         fences_json: serde_json::Value::Object(fences).to_string(),
         data,
-        vars,
+        vars: Vars::default(),
     }
 }
 

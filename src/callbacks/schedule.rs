@@ -15,7 +15,8 @@
 //! [`LANE_RUNNING_MAX`].
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, btree_map::RangeMut},
+    ops::Bound::{Excluded, Included, Unbounded},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -43,7 +44,7 @@ pub(super) type LaneName = Arc<str>;
 pub(super) enum Tried {
     /// It came through.
     Delivered,
-    /// The receiver wants no more of it.
+    /// The receiver wants no more of it, or its offer does not stand any more.
     Gone,
     /// It did not come through.
     Failed {
@@ -78,8 +79,8 @@ pub struct LaneStatus {
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     lanes: BTreeMap<LaneName, Lane>,
-    /// The lane that had its turn last.
-    served: Option<LaneName>,
+    /// The lane that had its turn last; the empty name stands before all lanes.
+    served: LaneName,
     deliveries: HashMap<Sequence, Planned>,
 }
 
@@ -165,20 +166,18 @@ impl Schedule {
         self.tidy(&name);
     }
 
-    /// A delivery that is to be tried now; it runs from here on, until [`Schedule::done`] or
-    /// [`Schedule::forget`].
+    /// A delivery that is to be tried now; it runs from here on, until [`Schedule::done`].
     pub(super) fn next(&mut self, now: Instant) -> Option<Sequence> {
         // In turns, so that lanes whose names come late are not last each time.
-        let served = self.served.take();
-        let later = |name: &LaneName| served.as_ref().is_some_and(|served| name > served);
-        let names = self.lanes.keys().filter(|name| later(name));
-        let mut names: Vec<LaneName> = names.cloned().collect();
-        names.extend(self.lanes.keys().filter(|name| !later(name)).cloned());
-        let (name, sequence) = names.into_iter().find_map(|name| {
-            let sequence = self.lanes.get_mut(&name)?.next(now)?;
-            Some((name, sequence))
-        })?;
-        self.served = Some(name);
+        let served = std::mem::take(&mut self.served);
+        let first_of = |mut lanes: RangeMut<'_, LaneName, Lane>| {
+            lanes.find_map(|(name, lane)| Some((Arc::clone(name), lane.next(now)?)))
+        };
+        let (name, sequence) = first_of(
+            self.lanes.range_mut::<str, _>((Excluded(&*served), Unbounded)),
+        )
+        .or_else(|| first_of(self.lanes.range_mut::<str, _>((Unbounded, Included(&*served)))))?;
+        self.served = name;
         if let Some(planned) = self.deliveries.get_mut(&sequence) {
             planned.due = None;
         }
@@ -233,16 +232,6 @@ impl Schedule {
             lane.again.insert((due, sequence));
         }
         self.deliveries.insert(sequence, planned);
-    }
-
-    /// There is nothing to deliver any more: its offer does not stand.
-    pub(super) fn forget(&mut self, sequence: Sequence) {
-        if let Some(planned) = self.take_running(sequence) {
-            if let Some(lane) = self.lanes.get_mut(&planned.lane) {
-                lane.probe.take_if(|probe| *probe == sequence);
-            }
-            self.tidy(&planned.lane);
-        }
     }
 
     /// What a lane does.

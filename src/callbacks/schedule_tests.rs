@@ -178,7 +178,7 @@ fn what_is_over_leaves_no_trace_and_tries_have_a_bound() {
     let mut run = Run::new();
     run.add(1, "a", 0);
     run.started(0);
-    run.schedule.forget(Sequence(1));
+    run.done(1, Tried::Gone, 0);
     assert_eq!((run.schedule.lanes.len(), run.schedule.deliveries.len()), (0, 0));
     let now = run.at(0);
     run.schedule.add(Sequence(2), "a".into(), DELIVERIES_MAX - 1, now);
