@@ -133,18 +133,14 @@ fn line(text: &str, span: &Range<usize>) -> usize {
 
 impl TargetTable {
     fn settings(self, line: usize) -> Result<TargetSettings, String> {
-        let present = one_of("secret", self.secret, self.secret_file, self.secret_credential)?;
-        let previous = one_of(
-            "previous_secret",
-            self.previous_secret,
-            self.previous_secret_file,
-            self.previous_secret_credential,
-        )?;
+        let present = (self.secret, self.secret_file, self.secret_credential);
+        let previous =
+            (self.previous_secret, self.previous_secret_file, self.previous_secret_credential);
         Ok(TargetSettings {
             line: Some(line),
             preset: self.preset,
             url: self.url,
-            secrets: SecretSettings { present, previous },
+            secrets: secrets(present, previous)?,
             user: self.user,
             method: self.method,
             headers: self.headers.into_iter().map(|(name, text)| (name, text.0)).collect(),
@@ -157,31 +153,30 @@ impl TargetTable {
 
 impl AllowTable {
     fn settings(self, line: usize) -> Result<AllowSettings, String> {
-        let present = one_of("secret", self.secret, self.secret_file, self.secret_credential)?;
-        let previous = one_of(
-            "previous_secret",
-            self.previous_secret,
-            self.previous_secret_file,
-            self.previous_secret_credential,
-        )?;
+        let present = (self.secret, self.secret_file, self.secret_credential);
+        let previous =
+            (self.previous_secret, self.previous_secret_file, self.previous_secret_credential);
         Ok(AllowSettings {
             line: Some(line),
             url: self.url,
             host: self.host,
-            secrets: SecretSettings { present, previous },
+            secrets: secrets(present, previous)?,
             allow_cidrs: self.allow_cidrs,
         })
     }
 }
 
+/// The places in which a secret may stand: a text, a file, a credential.
+type Places = (Option<SecretText>, Option<PathBuf>, Option<String>);
+
+fn secrets(present: Places, previous: Places) -> Result<SecretSettings, String> {
+    let (present, previous) = (one_of("secret", present)?, one_of("previous_secret", previous)?);
+    Ok(SecretSettings { present, previous })
+}
+
 /// A secret is in one place.
-fn one_of(
-    key: &str,
-    text: Option<SecretText>,
-    file: Option<PathBuf>,
-    credential: Option<String>,
-) -> Result<Option<SecretSource>, String> {
-    match (text, file, credential) {
+fn one_of(key: &str, places: Places) -> Result<Option<SecretSource>, String> {
+    match places {
         (None, None, None) => Ok(None),
         (Some(SecretText(secret)), None, None) => Ok(Some(SecretSource::Inline(secret))),
         (None, Some(path), None) if path.is_absolute() => Ok(Some(SecretSource::File(path))),
