@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
-
 use sha2::{Digest, Sha256};
 
 use super::{CallbackUrl, Claim, Invalid, TargetName, WallTime};

@@ -125,7 +125,7 @@ impl Service {
         match (outcome, slot, deadline) {
             // The core counts them by a claim's presence; one with a callback is present always.
             (Outcome::Waiting { sequence, blocked: true }, Some(slot), Some(deadline))
-                if state.gates.holders(sequence) < usize::from(CLAIM_REQUESTS_MAX) =>
+                if state.gates.holders_len(sequence) < usize::from(CLAIM_REQUESTS_MAX) =>
             {
                 self.shared.hand_over(&mut state);
                 let entered = state.gates.enter(sequence, Role::Holder, peer.clone());

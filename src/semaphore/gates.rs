@@ -59,9 +59,13 @@ impl Gates {
     }
 
     /// How many requests of its holder block on the claim.
-    pub(super) fn holders(&self, sequence: Sequence) -> usize {
+    pub(super) fn holders_len(&self, sequence: Sequence) -> usize {
+        self.holders(sequence).count()
+    }
+
+    fn holders(&self, sequence: Sequence) -> impl Iterator<Item = &BlockedRequest> {
         let requests = self.claims.get(&sequence).map_or(&[][..], |gate| &gate.requests);
-        requests.iter().filter(|r| r.role == Role::Holder && !r.over).count()
+        requests.iter().filter(|request| request.role == Role::Holder && !request.over)
     }
 
     /// A request does not sleep on the claim any more; the last one takes the gate away. Tells whether the
@@ -95,9 +99,8 @@ impl Gates {
 
     /// Whether one of those who block on the claim is there, as far as can be known. Takes microseconds.
     pub(super) fn is_anybody_there(&self, sequence: Sequence) -> bool {
-        let requests = self.claims.get(&sequence).map_or(&[][..], |gate| &gate.requests);
-        let mut holders = requests.iter().filter(|r| r.role == Role::Holder && !r.over);
-        holders.any(|request| request.peer.as_ref().is_none_or(|peer| !peer.is_gone()))
+        self.holders(sequence)
+            .any(|request| request.peer.as_ref().is_none_or(|peer| !peer.is_gone()))
     }
 
     /// Notes that the core knows: all requests of the claim's holder are over. Wakes them.

@@ -8,6 +8,8 @@
 //!
 //! The handler runs on the thread that committed, so it must be short.
 
+use std::sync::Arc;
+
 use super::{
     ClaimStatus, Service, Shared,
     claims::status,
@@ -33,7 +35,7 @@ impl Service {
             offered.map(|claim| (claim.sequence, claim.revision)).collect()
         };
         for (sequence, revision) in standing {
-            let shared = std::sync::Arc::clone(&self.shared);
+            let shared = Arc::clone(&self.shared);
             // If nobody commits at the moment, the ticker sees to it.
             self.after_commit(revision, Box::new(move || shared.tell_callback_due(sequence)));
         }
