@@ -42,6 +42,10 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 /// not asked without a pause.
 const OFFER_PAUSE: Duration = Duration::from_millis(100);
 
+/// Which ids are new ones in a pipeline whose job is started again.
+const NEW_ID: &str = "In a pipeline an id with the number of the job's run is a new one each time: $CI_JOB_ID, \
+                      $BUILD_TAG, $GITHUB_RUN_ID-$GITHUB_RUN_ATTEMPT";
+
 /// What the acquire reports.
 #[derive(Debug)]
 pub(super) enum AcquireEvent {
@@ -174,7 +178,10 @@ impl Acquire {
         }
         if is_old {
             let (id, why) = (&self.order.id, failure.message.trim_start_matches("no permit: "));
-            let message = format!("claim {id} is over ({why}); choose another --id");
+            let message = format!(
+                "claim {id} is over ({why}), and its id is used up: make the claim again under a new --id\n\
+                 {NEW_ID}"
+            );
             return Failure::new(exit::REFUSED, message);
         }
         Failure { exit: exit::REFUSED, ..failure }

@@ -41,32 +41,42 @@ fn end(id: &ClaimId, problem: &Problem) -> Failure {
         Some(EndReason::WaitTimeout) => exit::NO_PERMIT,
         _ => exit::REFUSED,
     };
+    let again = again(id);
     let why = match reason {
         Some(EndReason::Released) => {
             "it was released; the job has run already, or the permits were given back by hand\n\
              A call may come twice and start a job twice; then this is the second one, with nothing to do."
         }
-        Some(EndReason::Abandoned) => {
+        Some(EndReason::Abandoned) => &format!(
             "abandoned: the offer was not confirmed in time, and its permits went to the next one\n\
-             This job started too late. Make the claim again, with a longer --offer-ttl if runners are busy."
-        }
+             This job started too late. {again}, with a longer --offer-ttl if runners are busy."
+        ),
         Some(EndReason::Cancelled) => "it was cancelled before it was held",
-        Some(EndReason::Expired) => {
+        Some(EndReason::Expired) => &format!(
             "its lease expired: a job had it and did not renew it\n\
-             Make the claim again if the work is still to be done."
-        }
-        Some(EndReason::WaitTimeout) => {
+             {again} if the work is still to be done."
+        ),
+        Some(EndReason::WaitTimeout) => &format!(
             "the permits were not free within its wait timeout\n\
-             Make the claim again, with a longer --wait-timeout."
-        }
-        Some(EndReason::CallbackFailed) => {
+             {again}, with a longer --wait-timeout."
+        ),
+        Some(EndReason::CallbackFailed) => &format!(
             "no call of its callback got through in time\n\
-             `semaphorectl deliveries` with its id has each try. Make the claim again when that is mended."
-        }
+             `semaphorectl deliveries {id}` has each try. {again} when that is mended."
+        ),
         // What the admin said who revoked it is added by who asked, at the end.
         Some(EndReason::Revoked | EndReason::Unsatisfiable) | None => &problem.describe_end(),
     };
     Failure::new(code, format!("claim {id} is over: {why}"))
+}
+
+/// The way out. An id is used up with its claim, so one that somebody chose has to be another the next time; one that
+/// `acquire` or the service made is a new one anyway.
+fn again(id: &ClaimId) -> &'static str {
+    match uuid::Uuid::try_parse(id.as_str()) {
+        Ok(_) => "Make the claim again",
+        Err(_) => "Make the claim again under a new --id",
+    }
 }
 
 /// For how long the claim was held before this process asked for it, `asked` ago, if it was. By then another job has taken
@@ -102,6 +112,19 @@ mod tests {
             assert_eq!(failure.exit, code, "{reason}");
             assert!(failure.message.starts_with("claim c1 is over: "), "{}", failure.message);
             assert!(failure.message.contains(word), "{}", failure.message);
+        }
+    }
+
+    #[test]
+    fn an_id_that_somebody_chose_is_not_to_be_used_again() {
+        let own = "0192f3a4-7c1e-7b60-9d3a-5f0c1e2d3b4a";
+        for (id, expected) in [("412-sim", "again under a new --id"), (own, "claim again, with")] {
+            for reason in ["abandoned", "wait_timeout"] {
+                let body = format!(r#"{{"reason":"{reason}"}}"#);
+                let answer = Answer { status: 410, body: body.into(), ..Answer::default() };
+                let message = refusal(&ClaimId::new(id).unwrap(), &answer).unwrap().message;
+                assert!(message.contains(expected), "{message}");
+            }
         }
     }
 

@@ -68,7 +68,7 @@ fn a_claim_that_is_over_is_no_permit() {
     for (reason, exit, words) in [
         ("abandoned", 65, "the offer was not confirmed in time"),
         ("released", 65, "the job has run already"),
-        ("callback_failed", 65, "`semaphorectl deliveries`"),
+        ("callback_failed", 65, "`semaphorectl deliveries c1` has each try"),
         ("revoked", 79, "an admin revoked it: the board is on fire"),
     ] {
         let service = FakeService::start(move |call| match call.method.as_str() {

@@ -53,7 +53,9 @@ fn a_repeated_step_finds_its_claim_in_any_state() {
     }
     let service = FakeService::start(|_| Reply::ended("released"));
     let (_, stderr) = outcome(&mut ctl(&service, "acquire lic --callback ci --id build-7"), 65);
-    assert!(stderr.contains("claim build-7 is over (it was released)"), "{stderr}");
+    let expected = "claim build-7 is over (it was released), and its id is used up: make the claim again \
+                    under a new --id\n";
+    assert!(stderr.contains(expected) && stderr.contains("$CI_JOB_ID"), "{stderr}");
 }
 
 #[test]

@@ -106,7 +106,7 @@ fn an_id_of_ones_own_is_one_claim() {
     told(&daemon, &["release", "build-7"], 0);
     let again = [&["acquire", "--ttl", "2h"], &build[..]].concat();
     let (_, stderr) = outcome(&mut ctl(&daemon, &again), 65);
-    assert!(stderr.contains("choose another --id"), "{stderr}");
+    assert!(stderr.contains("make the claim again under a new --id"), "{stderr}");
 }
 
 #[test]

@@ -71,6 +71,21 @@ fn slips_in_commands_and_options_get_a_suggestion() {
     }
 }
 
+/// A claim that is over has used its id up, so an id that a retried job has again is refused.
+#[test]
+fn ids_in_the_recipes_are_new_ones_when_a_job_is_retried() {
+    let id = Regex::new(r#"(?:--id "?|/claims/)(\$[^\s"]+)"#).unwrap();
+    let mut found = Vec::new();
+    for path in ["README.md", "docs/callbacks.md", "docs/client.md"] {
+        let document = repository(path);
+        found.extend(id.captures_iter(&document).map(|found| found[1].to_owned()));
+    }
+    assert!(found.len() >= 5, "{found:?}");
+    for id in found {
+        assert!(id.starts_with("$CI_JOB_ID"), "a retried job has {id} again");
+    }
+}
+
 #[test]
 fn the_document_and_the_code_say_the_same() {
     let document = repository("docs/client.md");

@@ -42,7 +42,9 @@ use crate::{
             back. `run` does all of this for a single command, and better.\n\
             With --callback it ends at once, and leaves the claim waiting. The job that the\n\
             call starts takes it over: semaphorectl run --claim ID -- command. A step that\n\
-            may be repeated should choose the --id, and then makes no second claim.",
+            may be repeated should choose the --id, and then makes no second claim. The id\n\
+            of a claim that is over is used up: take one with the number of the job's run,\n\
+            as $CI_JOB_ID is, so that a job that is started again has a new one.",
     note = "Exit codes: 0; 128 + signal; 64, 65, 69, 70, 74, 75, 77, 78, 79 and 80 as in\n\
             `semaphorectl help exit-codes`."
 )]
