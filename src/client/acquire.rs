@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     cli::exit,
-    model::{EndReason, format_duration},
+    model::{ClaimId, EndReason, format_duration},
 };
 
 /// How long the first PUT blocks.
@@ -200,7 +200,7 @@ impl Acquire {
                 let refusal = self.order.is_adopted().then(|| adopt::refusal(id, &answer));
                 match refusal.flatten() {
                     Some(failure) => Verdict::Failed { failure, ended: true },
-                    None => read_answer(&answer, &self.order.demand),
+                    None => read_answer(&answer, id, &self.order.demand),
                 }
             }
             Err(unreachable) => {
@@ -212,7 +212,7 @@ impl Acquire {
 }
 
 /// What an answer to the PUT means, or to the renewal that takes its place. A 429 waits like a queue would; a 5xx is a service out of reach.
-fn read_answer(answer: &Answer, demand: &Demand) -> Verdict {
+fn read_answer(answer: &Answer, id: &ClaimId, demand: &Demand) -> Verdict {
     let retry_after = answer.retry_after.map(|pause| pause.min(RETRY_AFTER_MAX));
     let problem = Problem::read(answer);
     let described = || problem.describe(answer);
@@ -238,7 +238,13 @@ fn read_answer(answer: &Answer, demand: &Demand) -> Verdict {
                 pause: None,
             },
         },
-        410 => Verdict::Failed { failure: problem.end_failure(), ended: true },
+        410 => {
+            let why = match demand {
+                Demand::Register { .. } => problem.describe_end_with_callback(id),
+                Demand::Make { .. } | Demand::Adopt => problem.describe_end(),
+            };
+            Verdict::Failed { failure: problem.end_failure(&why), ended: true }
+        }
         409 if problem.code == "claim-differs" => failed(exit::INTERNAL, described()),
         409 => failed(exit::NO_PERMIT, format!("no permit: {}", described())),
         401 | 403 => failed(exit::NOT_ALLOWED, format!("not allowed: {}", described())),

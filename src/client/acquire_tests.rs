@@ -10,9 +10,13 @@ fn make(queue: bool) -> Demand {
     Demand::Make { body: String::new(), queue }
 }
 
+fn read(answer: &Answer, demand: &Demand) -> Verdict {
+    read_answer(answer, &ClaimId::new("c1").unwrap(), demand)
+}
+
 /// What an answer means: an exit code, or a word.
 fn check(status: u16, body: &str, queue: bool, expected: &str) {
-    let verdict = match read_answer(&answer(status, body), &make(queue)) {
+    let verdict = match read(&answer(status, body), &make(queue)) {
         Verdict::Held(_) => "held".to_owned(),
         Verdict::Waiting { .. } => "waiting".to_owned(),
         Verdict::Busy { .. } => "busy".to_owned(),
@@ -55,7 +59,7 @@ fn pause(state: &str, took_ms: u64, retry_after: Option<u64>, queue_ttl: u64) ->
         retry_after: retry_after.map(Duration::from_secs),
         ..answer(202, &body)
     };
-    match read_answer(&answer, &make(true)) {
+    match read(&answer, &make(true)) {
         Verdict::Waiting { pause, .. } => pause,
         other => panic!("{other:?}"),
     }
@@ -76,8 +80,8 @@ fn a_claim_with_a_callback_is_done_when_it_is_taken_in() {
     let register = Demand::Register { body: String::new(), callee: "ci".to_owned() };
     for (status, state) in [(202, "waiting"), (202, "offered"), (200, "held")] {
         let answer = answer(status, &format!(r#"{{"state":"{state}"}}"#));
-        assert!(matches!(read_answer(&answer, &register), Verdict::Held(_)), "{state}");
+        assert!(matches!(read(&answer, &register), Verdict::Held(_)), "{state}");
     }
     let full = answer(429, r#"{"code":"queue-full"}"#);
-    assert!(matches!(read_answer(&full, &register), Verdict::Busy { .. }));
+    assert!(matches!(read(&full, &register), Verdict::Busy { .. }));
 }

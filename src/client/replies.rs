@@ -8,7 +8,10 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::Deserialize;
 
 use super::{Failure, ask::SEE_DOCTOR, http::Answer, moment::Moment};
-use crate::{cli::exit, model::EndReason};
+use crate::{
+    cli::exit,
+    model::{ClaimId, EndReason},
+};
 
 /// A claim, in the states that an acquire or a renew may find it in.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -202,7 +205,7 @@ impl Problem {
             Some(EndReason::Cancelled) => "it was cancelled",
             Some(EndReason::Expired) => "its lease expired",
             Some(EndReason::WaitTimeout) => "the permits were not free within its wait timeout",
-            Some(EndReason::Abandoned) => "the service did not hear of it for too long",
+            Some(EndReason::Abandoned) => "nobody asked for it, or confirmed its offer, in time",
             Some(EndReason::Unsatisfiable) => "the capacity was lowered below what it asks for",
             Some(EndReason::Revoked) => "an admin revoked it",
             Some(EndReason::CallbackFailed) => "no call of its callback got through",
@@ -212,8 +215,22 @@ impl Problem {
         .to_owned()
     }
 
-    /// What the end of a claim that waits means for `run`.
-    pub(super) fn end_failure(&self) -> Failure {
+    /// Why a claim that was left with a callback ended, in words, and where to look.
+    pub(super) fn describe_end_with_callback(&self, id: &ClaimId) -> String {
+        match self.end_reason() {
+            Some(EndReason::Abandoned) => format!(
+                "abandoned: the call came through, and nobody confirmed the offer within its --offer-ttl; the job \
+                 did not start in time, or it did not run `semaphorectl run --claim {id}`"
+            ),
+            Some(EndReason::CallbackFailed) => format!(
+                "no call of its callback was answered with 200 to 299; `semaphorectl deliveries {id}` has each try"
+            ),
+            _ => self.describe_end(),
+        }
+    }
+
+    /// What the end of a claim that is asked for means for `run` and `acquire`; `why` is that in words.
+    pub(super) fn end_failure(&self, why: &str) -> Failure {
         let exit = match self.end_reason() {
             Some(EndReason::Revoked) => exit::REVOKED,
             Some(EndReason::Unsatisfiable) => exit::REFUSED,
@@ -221,11 +238,12 @@ impl Problem {
                 EndReason::WaitTimeout
                 | EndReason::Cancelled
                 | EndReason::Abandoned
+                | EndReason::CallbackFailed
                 | EndReason::Expired,
             ) => exit::NO_PERMIT,
-            Some(EndReason::Released | EndReason::CallbackFailed) | None => exit::INTERNAL,
+            Some(EndReason::Released) | None => exit::INTERNAL,
         };
-        Failure::new(exit, format!("no permit: {}", self.describe_end()))
+        Failure::new(exit, format!("no permit: {why}"))
     }
 }
 
@@ -299,10 +317,13 @@ mod tests {
             ("wait_timeout", exit::NO_PERMIT),
             ("revoked", exit::REVOKED),
             ("unsatisfiable", exit::REFUSED),
+            ("abandoned", exit::NO_PERMIT),
+            ("callback_failed", exit::NO_PERMIT),
             ("something_new", exit::INTERNAL),
         ] {
             let ended = answer(410, &format!(r#"{{"reason":"{reason}"}}"#));
-            let failure = Problem::read(&ended).end_failure();
+            let problem = Problem::read(&ended);
+            let failure = problem.end_failure(&problem.describe_end());
             assert_eq!(failure.exit, exit, "{reason}");
             assert!(failure.message.starts_with("no permit: "), "{}", failure.message);
         }

@@ -59,6 +59,30 @@ fn a_repeated_step_finds_its_claim_in_any_state() {
 }
 
 #[test]
+fn the_end_of_a_claim_with_a_callback_is_told_with_where_to_look() {
+    for (reason, words) in [
+        (
+            "abandoned",
+            "(abandoned: the call came through, and nobody confirmed the offer within its --offer-ttl; the job did \
+             not start in time, or it did not run `semaphorectl run --claim build-7`)",
+        ),
+        (
+            "callback_failed",
+            "(no call of its callback was answered with 200 to 299; `semaphorectl deliveries build-7` has each try)",
+        ),
+        ("wait_timeout", "(the permits were not free within its wait timeout)"),
+    ] {
+        let service = FakeService::start(move |_| Reply::ended(reason));
+        let (_, stderr) = outcome(&mut ctl(&service, "acquire lic --callback ci --id build-7"), 65);
+        assert!(stderr.contains(words), "{stderr}");
+    }
+    // Without the callback it is not known whether the claim of that id had one.
+    let service = FakeService::start(|_| Reply::ended("abandoned"));
+    let (_, stderr) = outcome(&mut ctl(&service, "acquire lic --ttl 5m --id build-7"), 65);
+    assert!(stderr.contains("(nobody asked for it, or confirmed its offer, in time)"), "{stderr}");
+}
+
+#[test]
 fn registering_survives_a_restart_and_reports_refusals() {
     let service = FakeService::start(|call| match call.nth {
         0 => Reply::HangUp,
