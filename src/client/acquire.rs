@@ -129,12 +129,23 @@ impl Acquire {
                     return AcquireEnd::Failed { failure, may_exist: was_taken_in && !ended };
                 }
                 Verdict::Busy { why, pause } => {
-                    outage.end();
+                    let may_exist = was_taken_in;
                     if self.order.wait_timeout.is_some_and(|longest| begun.elapsed() >= longest) {
                         let message = format!("no permit within the wait timeout: {why}");
                         let failure = Failure::new(exit::NO_PERMIT, message);
-                        return AcquireEnd::Failed { failure, may_exist: was_taken_in };
+                        return AcquireEnd::Failed { failure, may_exist };
                     }
+                    let pause = if self.order.is_left_with_a_callback() {
+                        // It is there so that nobody has to wait: no room is like a service out of reach.
+                        if outage.is_over_after_failure(sent) {
+                            let failure = self.no_room(&why);
+                            return AcquireEnd::Failed { failure, may_exist };
+                        }
+                        pause.min(outage.left())
+                    } else {
+                        outage.end();
+                        pause
+                    };
                     report(AcquireEvent::Trouble(why));
                     pause
                 }
@@ -187,6 +198,15 @@ impl Acquire {
         Failure { exit: exit::REFUSED, ..failure }
     }
 
+    fn no_room(&self, why: &str) -> Failure {
+        let longest = format_duration(self.order.service.unreachable_timeout);
+        let message = format!(
+            "the claim was not taken in for {longest}: {why}\nNothing was left there, and nobody will be called: \
+             make the claim again later, or with a longer --unreachable-timeout"
+        );
+        Failure::new(exit::NO_PERMIT, message)
+    }
+
     fn try_once(&self, wait: Duration) -> Verdict {
         let (connection, id) = (&self.connection, &self.order.id);
         let answer = match &self.order.demand {
@@ -211,7 +231,8 @@ impl Acquire {
     }
 }
 
-/// What an answer to the PUT means, or to the renewal that takes its place. A 429 waits like a queue would; a 5xx is a service out of reach.
+/// What an answer to the PUT means, or to the renewal that takes its place. A 429 waits like a queue would, but not for
+/// ever where there is a callback instead of a wait; a 5xx is a service out of reach.
 fn read_answer(answer: &Answer, id: &ClaimId, demand: &Demand) -> Verdict {
     let retry_after = answer.retry_after.map(|pause| pause.min(RETRY_AFTER_MAX));
     let problem = Problem::read(answer);

@@ -96,6 +96,11 @@ impl Order {
         }
     }
 
+    /// Whether this process only makes the claim, and waits for nothing.
+    pub(super) fn is_left_with_a_callback(&self) -> bool {
+        matches!(self.demand, Demand::Register { .. })
+    }
+
     /// Whether the claim is there before this process asks for it.
     pub(super) fn is_adopted(&self) -> bool {
         matches!(self.demand, Demand::Adopt)

@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::{
-    client::{outcome, semaphorectl},
+    client::{finish, outcome, semaphorectl, start},
     fake_service::{FakeService, Reply},
 };
 
@@ -99,6 +99,39 @@ fn registering_survives_a_restart_and_reports_refusals() {
     let (stdout, stderr) = outcome(&mut ctl(&service, "acquire lic --callback ci"), 65);
     assert_eq!(stdout, "");
     assert!(stderr.contains("Did you mean `cd`? (unknown-target, HTTP 404)"), "{stderr}");
+}
+
+#[test]
+fn no_room_for_a_claim_with_a_callback_is_not_waited_for_without_end() {
+    let full = |retry_after: &'static str| {
+        let body = r#"{"code":"queue-full","detail":"100 claims wait for `lic`"}"#;
+        Reply::Answer(429, retry_after, body.to_owned())
+    };
+    // Once more at the end of its time, whatever Retry-After says.
+    let service = FakeService::start(move |_| full("Retry-After: 50\r\n"));
+    let line = "acquire lic --callback ci --unreachable-timeout 1s";
+    let (stdout, stderr) = outcome(&mut ctl(&service, line), 75);
+    assert_eq!(stdout, "");
+    let told =
+        "the claim was not taken in for 1s: 100 claims wait for `lic` (queue-full, HTTP 429)";
+    assert!(stderr.contains(told) && stderr.contains("nobody will be called"), "{stderr}");
+    let calls = service.calls();
+    assert_eq!(calls.len(), 2, "{calls:?}");
+    assert!(calls.iter().all(|call| call.is("PUT")), "there is nothing to release: {calls:?}");
+    // Trouble of another kind in between does not make it longer.
+    let service = FakeService::start(move |call| match call.nth % 2 {
+        0 => full("Retry-After: 0\r\n"),
+        _ => Reply::problem(503, "stopping", "the service stops"),
+    });
+    let output = finish(start(&mut ctl(&service, line)));
+    assert!(matches!(output.status.code(), Some(69 | 75)), "{output:?}");
+    // Room in time is well.
+    let service = FakeService::start(move |call| match call.nth {
+        0 => full("Retry-After: 0\r\n"),
+        _ => Reply::waiting(1, ""),
+    });
+    let (_, stderr) = outcome(&mut ctl(&service, line), 0);
+    assert!(stderr.contains("(queue-full, HTTP 429); trying again"), "{stderr}");
 }
 
 #[test]
