@@ -38,7 +38,7 @@ impl CallEnd {
 }
 
 /// Where there is nothing better to say.
-const LOG: &str = "the log of semaphored says more: journalctl -u semaphored";
+pub(super) const LOG: &str = "the log of semaphored says more: journalctl -u semaphored";
 
 fn advice_on_status(status: u16, section: &str) -> String {
     match status {

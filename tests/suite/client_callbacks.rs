@@ -216,6 +216,42 @@ fn what_comes_next_depends_on_the_claim() {
 }
 
 #[test]
+fn a_call_without_a_recorded_answer_is_no_failure() {
+    let unfinished = json!({"number": 2, "started_at": "2026-11-24T03:50:59.250Z", "duration_seconds": 0,
+        "status": null, "error": null, "result": "unfinished"});
+    let planned = json!("2026-11-24T03:51:16Z");
+    let to_do = "to do: no answer was recorded before the claim ended or the daemon stopped";
+    for (next, state, row, expected) in [
+        (
+            &Value::Null,
+            "offered",
+            "-  under way",
+            "next: the call of ci is under way since 2026-11-24 03:50:59 UTC",
+        ),
+        // After a crash: what was under way is called again.
+        (&planned, "offered", "-  no answer recorded", to_do),
+        (
+            &Value::Null,
+            "held",
+            "-  no answer recorded",
+            "next: nothing, a job has confirmed the offer",
+        ),
+        (&Value::Null, "ended", "-  no answer recorded", to_do),
+    ] {
+        let body = deliveries(&unfinished, next, state);
+        let service = telling(body.clone());
+        let (stdout, _) = outcome(&mut ctl(&service, "deliveries c1"), 0);
+        let last = stdout.lines().find(|line| line.trim_start().starts_with("2  "));
+        assert!(last.is_some_and(|line| line.ends_with(row)), "{stdout}");
+        assert!(stdout.contains(expected), "{state}: {stdout}");
+        assert_eq!(stdout.contains("to do: "), expected == to_do, "{stdout}");
+        assert!(!stdout.contains("--retry"), "it could start the job twice: {stdout}");
+        let (json, _) = outcome(&mut ctl(&service, "deliveries c1 --json"), 0);
+        assert_eq!(json, body + "\n");
+    }
+}
+
+#[test]
 fn the_last_delivery_is_tried_again() {
     let service = FakeService::start(|call| match call.method.as_str() {
         "GET" => Reply::json(200, deliveries(&failed(), &Value::Null, "offered")),

@@ -12,7 +12,7 @@ use crate::{
         Failure,
         args::{self, JsonArgs},
         callback,
-        delivery::{CallEnd, short_time},
+        delivery::{CallEnd, LOG, short_time},
         http::Answer,
         moment::Moment,
         options::{self, PATIENCE_NONE},
@@ -33,6 +33,10 @@ const COLUMNS: &[Column] = &[
     Column::number("DURATION", Fit::Keep),
     Column::text("RESULT", Fit::Shrink(12)),
 ];
+
+/// Of a call whose end nobody noted.
+const NO_ANSWER_RECORDED: &str = "no answer was recorded before the claim ended or the daemon stopped; the call may \
+                                  have started the job all the same";
 
 /// Shows each call of a claim's callback, what came of it, and what comes next.
 #[derive(Debug, PartialEq, FromArgs, ArgsInfo)]
@@ -118,15 +122,34 @@ impl Delivery {
         self.result == "delivered"
     }
 
-    fn row(&self) -> Vec<Cell> {
-        let delivered = self.is_delivered();
-        let started = Moment::from_json(&self.started_at);
-        let result = Cell::new(format!("{}: {}", self.result, self.end.describe()));
+    /// Whether no answer is recorded: it is under way, or its end came when nobody took note of it any more.
+    fn is_unfinished(&self) -> bool {
+        self.result == "unfinished"
+    }
+
+    fn started(&self) -> String {
+        Moment::from_json(&self.started_at).map_or_else(|| self.started_at.clone(), Moment::human)
+    }
+
+    fn row(&self, is_under_way: bool) -> Vec<Cell> {
+        let (result, tone) = match (self.is_unfinished(), self.is_delivered()) {
+            (true, _) if is_under_way => ("under way".to_owned(), Tone::Plain),
+            (true, _) => ("no answer recorded".to_owned(), Tone::Plain),
+            (false, delivered) => {
+                let tone = if delivered { Tone::Good } else { Tone::Bad };
+                (format!("{}: {}", self.result, self.end.describe()), tone)
+            }
+        };
+        // How long it took was not noted either.
+        let duration = match self.is_unfinished() {
+            true => String::new(),
+            false => short_time(self.duration_seconds),
+        };
         vec![
             Cell::new(self.number.to_string()),
-            Cell::new(started.map_or_else(|| self.started_at.clone(), Moment::human)),
-            Cell::new(short_time(self.duration_seconds)),
-            result.toned(if delivered { Tone::Good } else { Tone::Bad }, true),
+            Cell::new(self.started()),
+            Cell::new(duration),
+            Cell::new(result).toned(tone, true),
         ]
     }
 }
@@ -154,15 +177,32 @@ impl Deliveries {
         let webhook = self.webhook_id.as_ref().map(|id| format!(", webhook id {id}"));
         let mut lines = vec![format!("calls {callee}{}", webhook.unwrap_or_default())];
         if !self.deliveries.is_empty() {
-            let rows = self.deliveries.iter().map(Delivery::row).collect();
+            let under_way = self.under_way().map(|last| last.number);
+            let row = |delivery: &Delivery| delivery.row(under_way == Some(delivery.number));
+            let rows = self.deliveries.iter().map(row).collect();
             lines.extend(Table { columns: COLUMNS, rows }.lines(terminal, true));
         }
         lines.push(format!("next: {}", self.next(id, now)));
-        let failed = self.deliveries.last().filter(|last| !last.is_delivered());
-        if let Some(last) = failed.filter(|_| self.claim_state != "held") {
-            lines.push(format!("to do: {}", last.end.advice(self.callback.target.as_deref())));
-        }
+        lines.extend(self.to_do());
         lines
+    }
+
+    /// The call that the service makes just now: the last one, while the claim is offered and no other one is planned.
+    fn under_way(&self) -> Option<&Delivery> {
+        let is_possible = self.claim_state == "offered" && self.next_attempt_at.is_none();
+        self.deliveries.last().filter(|last| is_possible && last.is_unfinished())
+    }
+
+    /// What to do about the last call, if it is one that did not come through.
+    fn to_do(&self) -> Option<String> {
+        let last = self.deliveries.last().filter(|last| !last.is_delivered())?;
+        if self.claim_state == "held" || self.under_way().is_some() {
+            return None;
+        }
+        if last.is_unfinished() {
+            return Some(format!("to do: {NO_ANSWER_RECORDED}; {LOG}"));
+        }
+        Some(format!("to do: {}", last.end.advice(self.callback.target.as_deref())))
     }
 
     /// What comes next, in words.
@@ -170,6 +210,12 @@ impl Deliveries {
         let callee = self.callback.name();
         let at = self.next_attempt_at.as_deref().and_then(Moment::from_json);
         let delivered = self.deliveries.iter().any(Delivery::is_delivered);
+        if let Some(last) = self.under_way() {
+            return format!(
+                "the call of {callee} is under way since {}; what comes of it shows here in a moment",
+                last.started()
+            );
+        }
         match (self.claim_state.as_str(), at) {
             ("waiting", _) => format!("the claim waits; {callee} is called when its turn comes"),
             ("offered", Some(at)) => match at.since(now).as_secs() {
@@ -182,9 +228,9 @@ impl Deliveries {
             ("offered", None) if self.deliveries.is_empty() => {
                 format!("{callee} is called at once")
             }
-            ("offered", None) => format!(
-                "a try is under way, or none is planned; semaphorectl deliveries {id} --retry makes one"
-            ),
+            ("offered", None) => {
+                format!("no further try is planned; semaphorectl deliveries {id} --retry makes one")
+            }
             ("held", _) => {
                 "nothing, a job has confirmed the offer and holds the permits".to_owned()
             }
