@@ -23,7 +23,7 @@ use crate::{
         terminal::{Terminal, Tone},
         view::text,
     },
-    model::ClaimId,
+    model::{ClaimId, DELIVERIES_MAX},
 };
 
 /// Columns of the table.
@@ -34,6 +34,8 @@ const COLUMNS: &[Column] = &[
     Column::text("RESULT", Fit::Shrink(12)),
 ];
 
+/// The status by which a receiver says that it wants no more calls (RFC 9110, section 15.5.11).
+const GONE: u16 = 410;
 /// Of a call whose end nobody noted.
 const NO_ANSWER_RECORDED: &str = "no answer was recorded before the claim ended or the daemon stopped; the call may \
                                   have started the job all the same";
@@ -72,11 +74,12 @@ pub(super) fn main(arguments: &[OsString]) -> Result<u8, Failure> {
             let number = Deliveries::read(&answer)?.last_number(&id)?;
             answer = service.ask_once(|connection| connection.retry_delivery(&id, number))?;
         }
+        let now = Moment::of_answer(&answer);
         if shared.json {
             return output::write_json(&answer.body);
         }
         let deliveries = Deliveries::read(&answer)?;
-        let lines = deliveries.lines(&id, Moment::of_answer(&answer), Terminal::of_output());
+        let lines = deliveries.lines(&id, own.retry, now, Terminal::of_output());
         output::write(&text(&lines))
     })
 }
@@ -164,14 +167,15 @@ impl Deliveries {
     /// The delivery to try again.
     fn last_number(&self, id: &ClaimId) -> Result<u64, Failure> {
         self.deliveries.iter().map(|delivery| delivery.number).max().ok_or_else(|| {
-            let next = self.next(id, Moment::here());
+            let next = self.next(id, false, Moment::here());
             let message =
                 format!("nothing was called yet, so there is nothing to try again: {next}");
             Failure::new(exit::REFUSED, message)
         })
     }
 
-    fn lines(&self, id: &ClaimId, now: Moment, terminal: Terminal) -> Vec<String> {
+    /// What to write; `asked` is whether this process asked for one more try.
+    fn lines(&self, id: &ClaimId, asked: bool, now: Moment, terminal: Terminal) -> Vec<String> {
         let vars = self.callback.vars.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let callee = callback::describe(self.callback.name(), vars);
         let webhook = self.webhook_id.as_ref().map(|id| format!(", webhook id {id}"));
@@ -182,7 +186,7 @@ impl Deliveries {
             let rows = self.deliveries.iter().map(row).collect();
             lines.extend(Table { columns: COLUMNS, rows }.lines(terminal, true));
         }
-        lines.push(format!("next: {}", self.next(id, now)));
+        lines.push(format!("next: {}", self.next(id, asked, now)));
         lines.extend(self.to_do());
         lines
     }
@@ -191,6 +195,10 @@ impl Deliveries {
     fn under_way(&self) -> Option<&Delivery> {
         let is_possible = self.claim_state == "offered" && self.next_attempt_at.is_none();
         self.deliveries.last().filter(|last| is_possible && last.is_unfinished())
+    }
+
+    fn is_refused_for_good(&self) -> bool {
+        self.deliveries.last().is_some_and(|last| last.end.status == Some(GONE))
     }
 
     /// What to do about the last call, if it is one that did not come through.
@@ -206,7 +214,7 @@ impl Deliveries {
     }
 
     /// What comes next, in words.
-    fn next(&self, id: &ClaimId, now: Moment) -> String {
+    fn next(&self, id: &ClaimId, asked: bool, now: Moment) -> String {
         let callee = self.callback.name();
         let at = self.next_attempt_at.as_deref().and_then(Moment::from_json);
         let delivered = self.deliveries.iter().any(Delivery::is_delivered);
@@ -222,15 +230,24 @@ impl Deliveries {
                 0 => "it is tried at once".to_owned(),
                 _ => format!("it is tried in {}, at {}", human(at.since(now)), at.human()),
             },
+            // Between its plan and its record a try shows nowhere.
+            ("offered", None) if asked => {
+                format!("it is tried at once; semaphorectl deliveries {id} shows what comes of it")
+            }
             ("offered", None) if delivered => format!(
                 "the started job confirms the offer: semaphorectl run --claim {id} -- command"
             ),
             ("offered", None) if self.deliveries.is_empty() => {
                 format!("{callee} is called at once")
             }
-            ("offered", None) => {
-                format!("no further try is planned; semaphorectl deliveries {id} --retry makes one")
+            ("offered", None) if self.is_refused_for_good() => format!(
+                "no further try, for {callee} said with 410 that it wants none; semaphorectl deliveries {id} \
+                 --retry makes one all the same"
+            ),
+            ("offered", None) if self.deliveries.len() >= DELIVERIES_MAX => {
+                format!("no further try, for {DELIVERIES_MAX} were made")
             }
+            ("offered", None) => "a try begins just now".to_owned(),
             ("held", _) => {
                 "nothing, a job has confirmed the offer and holds the permits".to_owned()
             }
