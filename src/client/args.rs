@@ -28,7 +28,7 @@ pub(super) struct ClaimArgs {
     /// a semaphore and how many of its permits to take; may be repeated
     #[argh(option, short = 'p', long = "permits", arg_name = "NAME=N")]
     pub(super) permits: Vec<String>,
-    /// end the wait after this long with exit code 75 (no limit)
+    /// end the wait after this long with exit code 75 (no limit; 24h with a callback)
     #[argh(option, arg_name = "DURATION")]
     pub(super) wait_timeout: Option<String>,
     /// do not wait: exit code 75 if the permits are not free

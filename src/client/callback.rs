@@ -19,6 +19,9 @@ pub(super) fn callback(
         (Some(_), Some(_)) => Err(Failure::usage(
             "--callback and --callback-url are two ways to be called: choose one",
         )),
+        (Some(url), None) if url.contains("://") => Err(Failure::usage(format!(
+            "--callback names a target of the service's configuration; a URL goes with --callback-url {url}"
+        ))),
         (Some(name), None) => {
             let (name, vars) = (target_name(name)?, vars(given_vars)?);
             Ok(Some(Callback::Target { name, vars }))
@@ -94,6 +97,7 @@ mod tests {
             (Some("ci"), None, &["a"], "must be NAME=VALUE"),
             (Some("ci"), None, &["a=1", "a=2"], "--var a is given twice"),
             (Some("ci"), None, &["1=1"], "--var must be"),
+            (Some("https://h"), None, &[], "goes with --callback-url https://h"),
             (Some("c i"), None, &[], "the name of a target must be"),
             (None, Some("a b"), &[], "--callback-url must be"),
         ] {

@@ -55,11 +55,9 @@ fn advice_on_status(status: u16, section: &str) -> String {
              the url of {section}; some say 404 also where the secret lacks the right to see it"
         ),
         405 | 501 => format!("that is no place to start a job: check the url of {section}"),
-        429 => "the CI system has too many calls; it is tried again later".to_owned(),
+        429 => "the CI system has too many calls: what else calls it?".to_owned(),
         500..=599 => {
-            "the CI system, or the proxy before it, has trouble of its own: look there; calls are \
-                      tried again while the offer stands"
-                .to_owned()
+            "the CI system, or the proxy before it, has trouble of its own: look there".to_owned()
         }
         _ => format!(
             "the CI system refuses the request: check the vars; has the job run already, or does it not \
@@ -143,6 +141,14 @@ mod tests {
         }
         assert!(ended(Some(302), None).advice(None).contains("[[callbacks.allow]] of"));
         assert_eq!(ended(None, None).describe(), "no answer");
+    }
+
+    #[test]
+    fn advice_is_good_for_a_test_too_which_nothing_repeats() {
+        for status in [302, 401, 404, 410, 422, 429, 500, 503] {
+            let advice = ended(Some(status), None).advice(Some("ci"));
+            assert!(!advice.contains("tried again"), "{status}: {advice}");
+        }
     }
 
     #[test]

@@ -162,7 +162,13 @@ impl Problem {
         let (of_http, of_client) = match self.code.as_str() {
             "unknown-semaphore" => ("; GET ", "; `semaphorectl status` lists them"),
             "would-end-claims" => ("; add ?force", "; add --force to end them as unsatisfiable"),
+            "unknown-target" => {
+                ("; GET ", "; [callbacks.targets] of the service's configuration has them")
+            }
             "no-permit" | "draining" => ("; leave out \"queue\"", "; leave out --no-queue to wait"),
+            "callback-refused" => {
+                return self.detail.replace("give it in `vars`, ", "give it with --var, ");
+            }
             _ => return self.detail.clone(),
         };
         match self.detail.split_once(of_http) {
@@ -307,6 +313,23 @@ mod tests {
         let detail = r#"{"code":"would-end-claims","detail":"it would end 2; add ?force=true to"}"#;
         let told = Problem::read(&answer(409, detail)).describe(&answer(409, detail));
         assert!(told.starts_with("it would end 2; add --force to end them"), "{told}");
+        for (code, detail, expected) in [
+            (
+                "unknown-target",
+                "there is no `c`, did you mean `ci`?; GET /x lists them",
+                "mean `ci`? (",
+            ),
+            ("unknown-target", "there is no `c`; GET /x lists them", "`c`; [callbacks.targets] of"),
+            (
+                "callback-refused",
+                "ci needs `a`: give it in `vars`, a number",
+                "with --var, a number",
+            ),
+        ] {
+            let refused = answer(422, &format!(r#"{{"code":"{code}","detail":"{detail}"}}"#));
+            let told = Problem::read(&refused).describe(&refused);
+            assert!(told.contains(expected), "{told}");
+        }
         let moved = Answer { location: Some("https://h/".into()), ..answer(308, "") };
         assert!(Problem::read(&moved).describe(&moved).contains("redirects to https://h/"));
     }

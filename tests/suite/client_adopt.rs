@@ -174,6 +174,8 @@ fn what_does_not_go_with_a_claim_is_a_usage_error() {
         ("run --claim c1 --wait-timeout 5 -- true", "--wait-timeout goes with"),
         ("run --claim= -- true", "--claim has no id"),
         ("run --claim c1", "no command to run"),
+        ("run lic --callback ci -- true", "--callback is an option of `semaphorectl acquire`"),
+        ("run --callback-url=https://x lic -- true", "--callback-url is an option of"),
     ] {
         let arguments: Vec<_> = line.split_whitespace().collect();
         let stderr = check(&mut semaphorectl(&arguments), 64);

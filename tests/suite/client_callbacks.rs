@@ -141,6 +141,7 @@ fn what_contradicts_a_callback_is_a_usage_error() {
         ("--callback ci --while-pid 1", "--while-pid stays"),
         ("--callback ci --no-queue", "--no-queue does not wait"),
         ("--callback ci --callback-url https://x", "choose one"),
+        ("--callback https://x", "a URL goes with --callback-url https://x"),
         ("--ttl 5m --var a=1", "--var is for a target"),
         ("--ttl 5m --offer-ttl 5m", "--offer-ttl is for claims with a --callback"),
         ("--callback ci --var a", "--var must be NAME=VALUE"),

@@ -44,7 +44,9 @@ use crate::{
             call starts takes it over: semaphorectl run --claim ID -- command. A step that\n\
             may be repeated should choose the --id, and then makes no second claim. The id\n\
             of a claim that is over is used up: take one with the number of the job's run,\n\
-            as $CI_JOB_ID is, so that a job that is started again has a new one.",
+            as $CI_JOB_ID is, so that a job that is started again has a new one. Where there\n\
+            is no room for the claim it ends with 75 after --unreachable-timeout. What came\n\
+            of the calls: semaphorectl deliveries ID.",
     note = "Exit codes: 0; 128 + signal; 64, 65, 69, 70, 74, 75, 77, 78, 79 and 80 as in\n\
             `semaphorectl help exit-codes`."
 )]

@@ -46,8 +46,9 @@ const NO_ANSWER_RECORDED: &str = "no answer was recorded before the claim ended 
     example = "semaphorectl deliveries \"$id\"",
     example = "semaphorectl deliveries \"$id\" --retry",
     note = "A call that fails is tried again while the offer stands. --retry does so at once,\n\
-            as after a change of the configuration. The receiver finds the webhook id in the\n\
-            header webhook-id, the same for each try.",
+            as after a change of the configuration; also when a call came through already,\n\
+            and with a CI system that starts the job once more. The receiver finds the\n\
+            webhook id in the header webhook-id, the same for each try.",
     note = "Exit codes: 0; 65 no such claim, it has no callback, or with --retry it is not\n\
             offered; 64, 69, 70, 77 and 78 as in `semaphorectl help exit-codes`."
 )]

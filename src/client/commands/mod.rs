@@ -142,7 +142,7 @@ Exit codes of semaphorectl. `run` returns its command's own where it could run i
    70  internal error, or an answer that makes no sense
    74  the output could not be written
    75  no permit in time: --wait-timeout is over, or --no-queue and none is free;
-       another backup is under way
+       no room for a claim with a --callback; another backup is under way
    77  not allowed: the token is missing, unknown, or not good for this
    78  configuration: SEMAPHORE_URL, SEMAPHORE_TOKEN or the token's file is wrong
    79  revoked by an admin

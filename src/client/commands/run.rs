@@ -61,6 +61,7 @@ pub(super) struct RunArgs {
 /// When the command was not run. The permits are given back, or the release was tried, also then.
 pub(super) fn main(arguments: &[OsString]) -> Result<u8, Failure> {
     check_separator(arguments)?;
+    check_callback(arguments)?;
     let program = Program { name: RUN, rest: Some("command [arguments]") };
     args::invoke(program, arguments, |own: RunArgs, claim: ClaimArgs, service, command| {
         let (wanted, job) = check(&own, &claim, service, command, &Environment::of_process())?;
@@ -89,6 +90,23 @@ fn check_separator(arguments: &[OsString]) -> Result<(), UsageError> {
         "put `--` between the semaphore and the command: {RUN} {} -- {}",
         line[0],
         line[1..].join(" ")
+    );
+    Err(UsageError { message, program: RUN.to_owned() })
+}
+
+/// Who knows of callbacks looks for them here, and would hear only that there is no such option.
+fn check_callback(arguments: &[OsString]) -> Result<(), UsageError> {
+    let own = arguments.iter().map(|word| word.to_string_lossy()).take_while(|word| word != "--");
+    let names: Vec<_> =
+        own.map(|word| word.split('=').next().unwrap_or_default().to_owned()).collect();
+    let of_acquire = ["--callback", "--callback-url", "--var", "--offer-ttl"];
+    let Some(option) = of_acquire.iter().find(|option| names.iter().any(|name| name == *option))
+    else {
+        return Ok(());
+    };
+    let message = format!(
+        "{option} is an option of `semaphorectl acquire`, which leaves a claim and ends; `run` waits here, or in the \
+         job that the call starts: {RUN} --claim ID -- command"
     );
     Err(UsageError { message, program: RUN.to_owned() })
 }
