@@ -16,7 +16,7 @@ use super::{
     refusal::Refusal,
     registry::Registry,
     schedule::{LaneName, LaneStatus},
-    transport::Sent,
+    transport::{MayBegin, Sent},
 };
 use crate::{
     model::{Callback, Delivery, Sequence, Vars},
@@ -79,8 +79,8 @@ impl Courier for Current {
         }
     }
 
-    fn deliver(&self, callback: &Callback, event: &Event) -> Sent {
-        self.registry().deliver(callback, event, self.service.now().wall)
+    fn deliver(&self, callback: &Callback, event: &Event, may_begin: MayBegin<'_>) -> Sent {
+        self.registry().deliver(callback, event, self.service.now().wall, may_begin)
     }
 }
 
@@ -105,9 +105,10 @@ impl Callbacks {
         Ok(Callbacks { current, outbox })
     }
 
-    /// From now on another configuration counts.
+    /// From now on another configuration counts. Lookups that are under way count on.
     pub fn replace(&self, registry: Registry) {
-        *self.current.registry.write() = Arc::new(registry);
+        let mut current = self.current.registry.write();
+        *current = Arc::new(registry.with_transport(current.transport()));
     }
 
     /// Whether a claim's callback can be taken.
@@ -188,7 +189,7 @@ impl Test {
             vars: Vars::default(),
         };
         let start = Instant::now();
-        let sent = self.current.deliver(&self.callback, &event);
+        let sent = self.current.deliver(&self.callback, &event, &|| true);
         let delivery = Delivery { started_at, duration: start.elapsed(), result: sent.result };
         log_delivery(
             &format!("test of callback target {}", self.current.lane(&self.callback)),
@@ -198,3 +199,7 @@ impl Test {
         Tested { webhook_id: event.webhook_id, delivery }
     }
 }
+
+#[cfg(test)]
+#[path = "caller_tests.rs"]
+mod tests;

@@ -19,6 +19,7 @@ mod declared;
 mod event;
 mod headers;
 mod lookup;
+mod lookups;
 mod outbox;
 mod presets;
 mod refusal;
@@ -49,4 +50,4 @@ pub use self::settings::{
 };
 pub use self::target::Target;
 pub use self::template::{Template, TemplateProblem};
-pub use self::transport::Sent;
+pub use self::transport::{MayBegin, Sent};

@@ -26,7 +26,7 @@ use super::{
     event::Event,
     schedule::{Health, LANE_RUNNING_MAX, LaneName, LaneStatus, Schedule, Tried},
     settings::{ALLOW_MAX, TARGETS_MAX},
-    transport::Sent,
+    transport::{MayBegin, Sent},
 };
 use crate::{
     model::{
@@ -38,7 +38,7 @@ use crate::{
 
 /// Most deliveries at the same time: all that all lanes may have, one more lane being for those that the configuration does
 /// not know any more. So no lane waits for another.
-const DELIVERY_THREADS_MAX: usize = LANE_RUNNING_MAX * (TARGETS_MAX + ALLOW_MAX + 1);
+pub(super) const DELIVERY_THREADS_MAX: usize = LANE_RUNNING_MAX * (TARGETS_MAX + ALLOW_MAX + 1);
 /// How long a stop waits for deliveries that are under way, whose ends would be lost.
 const STOP_WAIT_MAX: Duration = Duration::from_millis(400);
 /// The kind of the event that an offer is.
@@ -54,8 +54,8 @@ pub(super) trait Courier: Send + Sync {
     /// The lane of a callback.
     fn lane(&self, callback: &Callback) -> LaneName;
 
-    /// Calls; takes as long as it takes, with a bound.
-    fn deliver(&self, callback: &Callback, event: &Event) -> Sent;
+    /// Calls if it `may_begin`; takes as long as it takes, with a bound.
+    fn deliver(&self, callback: &Callback, event: &Event, may_begin: MayBegin<'_>) -> Sent;
 }
 
 enum Message {
@@ -221,8 +221,7 @@ impl Dispatcher {
                 continue;
             };
             if self.running >= self.threads && !self.spawn() && self.threads == 0 {
-                let retry_after = None;
-                self.done(sequence, Tried::Failed { health: Health::Unknown, retry_after });
+                self.done(sequence, Tried::NotSent);
                 continue;
             }
             self.running += 1;
@@ -265,18 +264,26 @@ impl Shared {
         let started_at = self.service.now().wall;
         let start = Instant::now();
         // Noted first: if the claim ends before the answer comes, its record says that it was called.
-        let result = DeliveryResult::Unfinished;
-        let begun = Delivery { started_at, duration: Duration::ZERO, result };
-        if !self.service.note_delivery(work.sequence, begun) {
+        let may_begin = || {
+            let result = DeliveryResult::Unfinished;
+            let begun = Delivery { started_at, duration: Duration::ZERO, result };
+            self.service.note_delivery(work.sequence, begun)
+        };
+        let sent = self.courier.deliver(&work.record.callback, &work.event, &may_begin);
+        let (id, number) = (&work.event.claim_id, work.record.deliveries.len() + 1);
+        let lane = self.courier.lane(&work.record.callback);
+        if sent.is_ours {
+            let why = sent.detail.as_deref().unwrap_or_default();
+            log::warn!("claim {id} has a callback to {lane} that could not be sent yet: {why}");
+            return Tried::NotSent;
+        }
+        if sent.result == DeliveryResult::Unfinished {
             return Tried::Gone;
         }
-        let sent = self.courier.deliver(&work.record.callback, &work.event);
         let delivery = Delivery { started_at, duration: start.elapsed(), result: sent.result };
         if !self.service.note_delivery(work.sequence, delivery) {
             log::info!("claim {} ended before its callback was answered", work.event.claim_id);
         }
-        let (id, number) = (&work.event.claim_id, work.record.deliveries.len() + 1);
-        let lane = self.courier.lane(&work.record.callback);
         let what = format!("callback of claim {id} to {lane}, delivery {number}");
         log_delivery(&what, &delivery, sent.detail.as_deref());
         tried(&sent)
@@ -324,9 +331,6 @@ fn tried(sent: &Sent) -> Tried {
             Tried::Failed { health, retry_after }
         }
         DeliveryResult::Failed(DeliveryFailure::Configuration) | DeliveryResult::Unfinished => {
-            Tried::Failed { health: Health::Unknown, retry_after }
-        }
-        DeliveryResult::Failed(_) if sent.is_ours => {
             Tried::Failed { health: Health::Unknown, retry_after }
         }
         DeliveryResult::Failed(_) => Tried::Failed { health: Health::Ill, retry_after },

@@ -13,7 +13,7 @@ use super::{
     allowed::Allowed,
     declared,
     event::Event,
-    lookup::LOOKUPS_OF_NAME_MAX,
+    lookups::LOOKUPS_OF_NAME_MAX,
     presets::{Method, Outgoing},
     refusal::Refusal,
     schedule::LANE_RUNNING_MAX,
@@ -24,7 +24,7 @@ use super::{
     },
     signature::{self, Keys},
     target::Target,
-    transport::{Sent, Transport},
+    transport::{MayBegin, Sent, Transport},
     url::{Destination, Host},
 };
 use crate::model::{Callback, CallbackUrl, TargetName, WallTime, nearest};
@@ -162,11 +162,19 @@ impl Registry {
         }
     }
 
-    /// Calls once, and waits for what comes of it.
+    /// Calls once if it `may_begin`, and waits for what comes of it.
     #[must_use]
-    pub fn deliver(&self, callback: &Callback, event: &Event, now: WallTime) -> Sent {
+    pub fn deliver(
+        &self,
+        callback: &Callback,
+        event: &Event,
+        now: WallTime,
+        may_begin: MayBegin<'_>,
+    ) -> Sent {
         match self.request(callback, event, now) {
-            Ok((outgoing, allow)) => self.transport.send(&outgoing, allow, self.timeout, now),
+            Ok((outgoing, allow)) => {
+                self.transport.send(&outgoing, allow, self.timeout, now, may_begin)
+            }
             Err(why) => Sent::configuration(why),
         }
     }
@@ -217,8 +225,14 @@ impl Registry {
         Ok((parsed, entry))
     }
 
-    /// The same with other means to look names up.
-    #[cfg(test)]
+    /// What it sends with.
+    pub(super) fn transport(&self) -> Transport {
+        self.transport.clone()
+    }
+
+    /// The same with another transport: that of the registry before it, so that what is under way stays counted, or a
+    /// test's.
+    #[must_use]
     pub(super) fn with_transport(self, transport: Transport) -> Registry {
         Registry { transport, ..self }
     }

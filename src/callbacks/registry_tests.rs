@@ -148,7 +148,7 @@ fn callbacks_that_do_not_fit_are_refused_with_what_to_change() {
     ] {
         let error = farm.check(&callback).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
-        let sent = farm.deliver(&callback, &sample(), WallTime(0));
+        let sent = farm.deliver(&callback, &sample(), WallTime(0), &|| true);
         assert_eq!(sent.result, DeliveryResult::Failed(DeliveryFailure::Configuration));
         assert_eq!(sent.detail, Some(error));
     }
@@ -174,7 +174,7 @@ fn a_permitted_url_gets_a_signed_event() {
     let (registry, _) = Registry::new(&settings(&[], &[permitted])).unwrap();
     let mut event = sample();
     event.vars = Vars::new(owned(&[("branch", "main")])).unwrap();
-    let sent = registry.deliver(&at(&format!("{url}start?a=b")), &event, WallTime(1_000));
+    let sent = registry.deliver(&at(&format!("{url}start?a=b")), &event, WallTime(1_000), &|| true);
     assert_eq!(sent.result, DeliveryResult::Answered { status: 204 });
     let request = receiving.next();
     assert_eq!(request.line, "POST /ci/start?a=b HTTP/1.1");
@@ -187,14 +187,14 @@ fn a_permitted_url_gets_a_signed_event() {
 #[test]
 fn an_address_that_shows_when_the_name_is_resolved_is_refused() {
     struct Inside;
-    impl crate::callbacks::lookup::Lookup for Inside {
+    impl crate::callbacks::lookups::Lookup for Inside {
         fn addresses(&self, _: &str, port: u16) -> std::io::Result<Vec<std::net::SocketAddr>> {
             Ok(vec![([10, 0, 0, 1], port).into()])
         }
     }
     let inside = Transport::with_lookup(std::sync::Arc::new(Inside));
     let registry = farm().with_transport(inside);
-    let sent = registry.deliver(&at("https://hooks.example/ci/"), &sample(), WallTime(0));
+    let sent = registry.deliver(&at("https://hooks.example/ci/"), &sample(), WallTime(0), &|| true);
     assert_eq!(sent.result, DeliveryResult::Failed(DeliveryFailure::AddressRefused));
     let detail = sent.detail.unwrap();
     assert!(detail.starts_with("https://hooks.example: hooks.example is not called"), "{detail}");

@@ -46,6 +46,8 @@ pub(super) enum Tried {
     Delivered,
     /// The receiver wants no more of it, or its offer does not stand any more.
     Gone,
+    /// It was not sent, for want of means of this machine: that is no try.
+    NotSent,
     /// It did not come through.
     Failed {
         /// What that says of the receiver.
@@ -62,7 +64,7 @@ pub(super) enum Health {
     Well,
     /// It does not answer, or says that it cannot.
     Ill,
-    /// Nothing: it was not asked.
+    /// Nothing: there is nothing that could be sent to it.
     Unknown,
 }
 
@@ -204,10 +206,10 @@ impl Schedule {
         let name = Arc::clone(&planned.lane);
         let Some(lane) = self.lanes.get_mut(&name) else { return };
         let was_probe = lane.probe.take_if(|probe| *probe == sequence).is_some();
-        planned.tries += 1;
+        planned.tries += usize::from(tried != Tried::NotSent);
         match tried {
             Tried::Delivered => lane.close(),
-            Tried::Gone => {}
+            Tried::Gone | Tried::NotSent => {}
             Tried::Failed { health, retry_after } => {
                 match health {
                     Health::Well => lane.close(),
@@ -218,11 +220,16 @@ impl Schedule {
                 lane.paused_until = lane.paused_until.max(pause);
             }
         }
-        planned.is_over |= !matches!(tried, Tried::Failed { .. });
+        planned.is_over |= matches!(tried, Tried::Delivered | Tried::Gone);
         if planned.is_asked {
             planned.is_asked = false;
             planned.due = Some(now);
             lane.first.insert((now, sequence));
+        } else if tried == Tried::NotSent {
+            // Also what was asked for and is over else: nobody has been called.
+            let due = now + gap(1, chance);
+            planned.due = Some(due);
+            lane.first.insert((due, sequence));
         } else if planned.is_over || planned.tries >= DELIVERIES_MAX {
             self.tidy(&name);
             return;

@@ -255,3 +255,21 @@ fn lanes_take_turns() {
     }
     assert_eq!(run.started(0), [0, 10, 1, 11, 2, 12]);
 }
+
+#[test]
+fn what_could_not_be_sent_is_no_try_and_comes_again() {
+    let mut run = Run::new();
+    run.add(1, "a", 0);
+    for seconds in [0, 5, 10] {
+        assert_eq!((run.started(seconds), run.due_s()), (vec![1], None));
+        run.done(1, Tried::NotSent, seconds);
+    }
+    assert_eq!((run.due_s(), run.schedule.deliveries[&Sequence(1)].tries), (Some(15), 0));
+    assert!(!run.schedule.status("a").is_open);
+    run.started(15);
+    run.done(1, Tried::Delivered, 15);
+    run.ask(1, (1, true), 16);
+    run.started(16);
+    run.done(1, Tried::NotSent, 16);
+    assert_eq!(run.started(21), [1], "what somebody asked for is not forgotten");
+}

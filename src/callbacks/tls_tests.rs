@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{
-    lookup::Lookup,
+    lookups::Lookup,
     presets::{Method, Outgoing},
     testing::NO_CONTENT,
     transport::Transport,
@@ -91,7 +91,8 @@ fn send(url: &str, address: &str) -> String {
     };
     let transport = Transport::with_lookup(Arc::new(Fixed(address.parse().unwrap())));
     let allow = ["127.0.0.0/8".parse().unwrap()];
-    format!("{:?}", transport.send(&outgoing, &allow, Duration::from_secs(20), WallTime(0)))
+    let timeout = Duration::from_secs(20);
+    format!("{:?}", transport.send(&outgoing, &allow, timeout, WallTime(0), &|| true))
 }
 
 #[test]

@@ -24,7 +24,8 @@ use ureq::{
 };
 
 use super::{
-    lookup::{Lookup, Lookups, NoAddress, Question, System},
+    lookup::{Checked, NoAddress},
+    lookups::{Lookup, Lookups, System},
     presets::Outgoing,
     url::Scheme,
 };
@@ -45,9 +46,13 @@ pub struct Sent {
     pub retry_after: Option<Duration>,
     /// For the log: what failed, on what, what to do. Without secrets; `None` when there was an answer.
     pub detail: Option<String>,
-    /// Whether it failed for want of means of this machine, which says nothing of the receiver.
+    /// Whether it was not sent for want of means of this machine, which says nothing of the receiver.
     pub is_ours: bool,
 }
+
+/// Asked when it is known where to send, right before it is sent: `false` calls it off. May block; the receiver's
+/// time does not run meanwhile.
+pub type MayBegin<'a> = &'a dyn Fn() -> bool;
 
 impl Sent {
     /// Nothing could be sent.
@@ -59,12 +64,23 @@ impl Sent {
         let result = DeliveryResult::Failed(failure);
         Sent { result, retry_after: None, detail: Some(detail), is_ours: false }
     }
+
+    /// There was no leave to begin; nothing was sent.
+    fn called_off() -> Sent {
+        let result = DeliveryResult::Unfinished;
+        Sent { result, retry_after: None, detail: None, is_ours: false }
+    }
+
+    fn no_address(why: &NoAddress, outgoing: &Outgoing) -> Sent {
+        let (failure, detail) = explain_address(why, outgoing);
+        let is_ours = matches!(why, NoAddress::NotAsked { .. });
+        Sent { is_ours, ..Sent::failed(failure, detail) }
+    }
 }
 
-/// The way to receivers.
+/// The way to receivers. Clones share the lookups that are under way, and their bounds.
 #[derive(Clone)]
 pub struct Transport {
-    lookup: Arc<dyn Lookup>,
     lookups: Lookups,
 }
 
@@ -82,10 +98,11 @@ impl std::fmt::Debug for Transport {
 
 impl Transport {
     pub(super) fn with_lookup(lookup: Arc<dyn Lookup>) -> Transport {
-        Transport { lookup, lookups: Lookups::default() }
+        Transport { lookups: Lookups::new(lookup) }
     }
 
-    /// Sends, and waits for the answer for at most `timeout`. `now` is what a date in `Retry-After` is compared with.
+    /// Sends if it `may_begin`, and waits for the answer for at most `timeout`, the lookup included. `now` is what a
+    /// date in `Retry-After` is compared with. The result is [`DeliveryResult::Unfinished`] when it was called off.
     #[must_use]
     pub fn send(
         &self,
@@ -93,18 +110,22 @@ impl Transport {
         allow: &[IpNet],
         timeout: Duration,
         now: WallTime,
+        may_begin: MayBegin<'_>,
     ) -> Sent {
-        let question = Question {
-            lookup: Arc::clone(&self.lookup),
-            running: self.lookups.clone(),
-            url: outgoing.url.clone(),
-            allow: allow.to_vec(),
-            deadline: Instant::now() + timeout,
+        let deadline = Instant::now() + timeout;
+        let checked = Checked::new(&outgoing.url, allow, &self.lookups, deadline);
+        let left = deadline.saturating_duration_since(Instant::now());
+        let checked = match checked {
+            Ok(checked) => checked,
+            Err(why) => return Sent::no_address(&why, outgoing),
         };
-        let agent = Agent::with_parts(config(timeout), DefaultConnector::default(), question);
+        if !may_begin() {
+            return Sent::called_off();
+        }
+        let agent = Agent::with_parts(config(left), DefaultConnector::default(), checked);
         exchange(&agent, outgoing, now).unwrap_or_else(|error| {
             let (failure, detail) = explain(&error, outgoing);
-            Sent { is_ours: is_ours(&error), ..Sent::failed(failure, detail) }
+            Sent::failed(failure, detail)
         })
     }
 }
@@ -166,9 +187,13 @@ fn retry_after(status: u16, headers: &HeaderMap, now: WallTime) -> Option<Durati
     Some(wait.min(RETRY_AFTER_MAX))
 }
 
-fn is_ours(error: &ureq::Error) -> bool {
-    let ureq::Error::Other(why) = error else { return false };
-    matches!(why.downcast_ref::<NoAddress>(), Some(NoAddress::NotAsked { .. }))
+fn explain_address(why: &NoAddress, outgoing: &Outgoing) -> (DeliveryFailure, String) {
+    let failure = match why {
+        NoAddress::Refused { .. } => DeliveryFailure::AddressRefused,
+        NoAddress::Unknown { .. } | NoAddress::NotAsked { .. } => DeliveryFailure::Resolve,
+        NoAddress::Ambiguous { .. } => DeliveryFailure::Configuration,
+    };
+    (failure, format!("{}: {why}", outgoing.url.origin()))
 }
 
 fn explain(error: &ureq::Error, outgoing: &Outgoing) -> (DeliveryFailure, String) {
@@ -176,12 +201,7 @@ fn explain(error: &ureq::Error, outgoing: &Outgoing) -> (DeliveryFailure, String
     if let ureq::Error::Other(why) = error
         && let Some(why) = why.downcast_ref::<NoAddress>()
     {
-        let failure = match why {
-            NoAddress::Refused { .. } => DeliveryFailure::AddressRefused,
-            NoAddress::Unknown { .. } | NoAddress::NotAsked { .. } => DeliveryFailure::Resolve,
-            NoAddress::Ambiguous { .. } => DeliveryFailure::Configuration,
-        };
-        return (failure, format!("{origin}: {why}"));
+        return explain_address(why, outgoing);
     }
     let failure = failure_of(error, outgoing.url.scheme());
     let advice = match failure {

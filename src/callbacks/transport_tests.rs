@@ -29,7 +29,7 @@ fn outgoing(url: &str) -> Outgoing {
 
 fn send_with(transport: &Transport, url: &str, allow: &[&str], timeout: Duration) -> Sent {
     let allow: Vec<IpNet> = allow.iter().map(|range| range.parse().unwrap()).collect();
-    transport.send(&outgoing(url), &allow, timeout, WallTime(784_111_777_000))
+    transport.send(&outgoing(url), &allow, timeout, WallTime(784_111_777_000), &|| true)
 }
 
 fn send(receiving: &Receiving, timeout: Duration) -> Sent {
@@ -312,4 +312,42 @@ fn proxies_of_the_environment_are_not_used() {
     let output = child.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     assert_eq!(receiving.next().line, "POST / HTTP/1.1");
+}
+
+#[test]
+fn many_calls_to_one_slow_name_are_all_delivered() {
+    struct Slow(SocketAddr);
+    impl Lookup for Slow {
+        fn addresses(&self, _: &str, _: u16) -> std::io::Result<Vec<SocketAddr>> {
+            std::thread::sleep(Duration::from_millis(300));
+            Ok(vec![self.0])
+        }
+    }
+    let receiving = Receiving::answering(NO_CONTENT);
+    let transport = Transport::with_lookup(Arc::new(Slow(receiving.address)));
+    let send = || send_with(&transport, "http://ci.example/", &[LOOPBACK], LONG);
+    let sent: Vec<Sent> = std::thread::scope(|scope| {
+        let calls: Vec<_> = (0..8).map(|_| scope.spawn(send)).collect();
+        // Who may not go there shares the lookup too, and is refused for itself.
+        let refused = send_with(&transport, "http://ci.example/", &[], LONG);
+        assert_eq!(failure(&refused), DeliveryFailure::AddressRefused);
+        calls.into_iter().map(|call| call.join().unwrap()).collect()
+    });
+    for sent in sent {
+        assert_eq!(sent.result, DeliveryResult::Answered { status: 204 }, "{sent:?}");
+    }
+}
+
+#[test]
+fn what_may_not_begin_is_not_sent() {
+    let receiving = Receiving::answering(NO_CONTENT);
+    let outgoing = outgoing(&format!("http://{}/", receiving.address));
+    let allow = [LOOPBACK.parse().unwrap()];
+    let sent = Transport::default().send(&outgoing, &allow, LONG, WallTime(0), &|| false);
+    assert_eq!(sent.result, DeliveryResult::Unfinished);
+    assert!(receiving.is_untouched());
+    let unasked = std::cell::Cell::new(true);
+    let refused =
+        Transport::default().send(&outgoing, &[], LONG, WallTime(0), &|| unasked.replace(false));
+    assert_eq!((failure(&refused), unasked.get()), (DeliveryFailure::AddressRefused, true));
 }

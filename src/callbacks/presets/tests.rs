@@ -45,7 +45,7 @@ fn call(base: &str, mut target: TargetSettings, vars: &[(&str, &str)]) -> Record
     let (registry, _) = Registry::new(&Settings { targets, ..Settings::default() }).unwrap();
     let callback = Callback::Target { name, vars: Vars::new(owned(vars)).unwrap() };
     registry.check(&callback).unwrap();
-    let sent = registry.deliver(&callback, &sample(), NOW);
+    let sent = registry.deliver(&callback, &sample(), NOW, &|| true);
     assert_eq!(sent.result, DeliveryResult::Answered { status: 204 }, "{sent:?}");
     let recorded = receiving.next();
     let host = receiving.address.to_string();
