@@ -313,12 +313,14 @@ fn event(status: &ClaimStatus, data: serde_json::Value) -> Event {
     }
 }
 
-/// Whether nothing is sent by itself any more: it came through, or the receiver wants no more of it.
+/// Whether nothing is sent by itself any more: it came through, or the receiver has said once that it wants no more of
+/// it, whatever came of retries by hand since.
 fn is_over(record: &CallbackRecord) -> bool {
-    let is_gone = record.deliveries.last().is_some_and(|delivery| {
-        matches!(delivery.result, DeliveryResult::Answered { status: GONE })
-    });
-    record.is_delivered() || is_gone
+    let is_last = |delivery: &Delivery| {
+        delivery.is_success()
+            || matches!(delivery.result, DeliveryResult::Answered { status: GONE })
+    };
+    record.deliveries.iter().any(is_last)
 }
 
 fn tried(sent: &Sent) -> Tried {
@@ -357,4 +359,38 @@ pub(super) fn log_delivery(what: &str, delivery: &Delivery, detail: Option<&str>
 fn chance() -> f64 {
     let hash = RandomState::new().build_hasher().finish();
     f64::from(u32::try_from(hash >> 32).unwrap_or_default()) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{TargetName, WallTime};
+
+    fn record(results: &[DeliveryResult]) -> CallbackRecord {
+        let name = TargetName::new("ci").unwrap();
+        let callback = Arc::new(Callback::Target { name, vars: Vars::default() });
+        let delivery = |(at, result): (usize, &DeliveryResult)| Delivery {
+            started_at: WallTime(i64::try_from(at).unwrap()),
+            duration: Duration::ZERO,
+            result: *result,
+        };
+        let deliveries = results.iter().enumerate().map(delivery).collect();
+        CallbackRecord { callback, deliveries }
+    }
+
+    #[test]
+    fn one_success_or_one_gone_is_the_end_whatever_came_after_it() {
+        let answered = |status| DeliveryResult::Answered { status };
+        let failed = DeliveryResult::Failed(DeliveryFailure::Timeout);
+        for (results, expected) in [
+            (&[][..], false),
+            (&[failed, answered(404), DeliveryResult::Unfinished][..], false),
+            (&[failed, answered(410)][..], true),
+            (&[answered(410), answered(503)][..], true),
+            (&[answered(410), failed, DeliveryResult::Unfinished][..], true),
+            (&[answered(204), answered(500)][..], true),
+        ] {
+            assert_eq!(is_over(&record(results)), expected, "{results:?}");
+        }
+    }
 }

@@ -208,7 +208,11 @@ impl Schedule {
         let was_probe = lane.probe.take_if(|probe| *probe == sequence).is_some();
         planned.tries += usize::from(tried != Tried::NotSent);
         match tried {
-            Tried::Delivered => lane.close(),
+            Tried::Delivered => {
+                lane.close();
+                // Who asked for it while it ran has what he wanted; once more would start the job twice.
+                planned.is_asked = false;
+            }
             Tried::Gone | Tried::NotSent => {}
             Tried::Failed { health, retry_after } => {
                 match health {

@@ -273,3 +273,15 @@ fn what_could_not_be_sent_is_no_try_and_comes_again() {
     run.done(1, Tried::NotSent, 16);
     assert_eq!(run.started(21), [1], "what somebody asked for is not forgotten");
 }
+
+#[test]
+fn what_is_asked_for_while_it_comes_through_is_not_sent_again() {
+    let mut run = Run::new();
+    run.add(1, "a", 0);
+    run.started(0);
+    run.ask(1, (0, false), 1);
+    run.done(1, Tried::Delivered, 2);
+    assert_eq!((run.started(2), run.due_s(), run.schedule.lanes.len()), (vec![], None, 0));
+    run.ask(1, (1, true), 3);
+    assert_eq!(run.started(3), [1], "asked for after it, it is");
+}
