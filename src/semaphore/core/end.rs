@@ -4,7 +4,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{Core, Error, Outcome, TIMEOUT_TIMERS_MAX, Tx, timers::Timer};
 use crate::model::{
-    ClaimEvent, ClaimId, ClaimState, Delivery, EndReason, Event, Note, SemaphoreName, Sequence,
+    ClaimEvent, ClaimId, ClaimState, Delivery, DeliveryResult, EndReason, Event, Note,
+    SemaphoreName, Sequence,
 };
 
 impl Core {
@@ -110,7 +111,8 @@ impl Core {
         }
     }
 
-    /// A callback is being called, or was. What comes too late for the record, or is too much for it, is left out.
+    /// A callback is being called, or was. What comes too late for the record, or is too much for it, is left out. Only an
+    /// offer is called; how a call ended is noted of a held claim too, for the job that it started may be quick.
     pub(super) fn note_delivery(
         &mut self,
         tx: &mut Tx<'_>,
@@ -119,8 +121,12 @@ impl Core {
     ) -> Outcome {
         let Some(live) = self.claims.get(&sequence) else { return Outcome::EndedBefore };
         let record = live.claim.callback.as_ref();
-        let waits = matches!(live.claim.state, ClaimState::Waiting);
-        if waits || !record.is_some_and(|record| record.takes(&delivery)) {
+        let is_in_time = match live.claim.state {
+            ClaimState::Offered { .. } => true,
+            ClaimState::Held { .. } => delivery.result != DeliveryResult::Unfinished,
+            ClaimState::Waiting | ClaimState::Ended { .. } => false,
+        };
+        if !is_in_time || !record.is_some_and(|record| record.takes(&delivery)) {
             return Outcome::EndedBefore;
         }
         let event = ClaimEvent::CallbackTried { delivery };

@@ -99,3 +99,19 @@ fn a_call_that_is_under_way_is_in_the_record_and_its_end_takes_its_place() {
          122 tried b 204 at=119                 | ended before",
     );
 }
+
+#[test]
+fn only_an_offer_is_called_but_how_a_call_ended_is_noted_of_a_held_claim_too() {
+    check(
+        "0   set A 1               | set A
+         0   acquire h A           | queued h, granted h #1
+         0   acquire a A callback  | queued a, callback a
+         0   tried a began         | ended before
+         1   release h             | released h, offered a #2, due a
+         1   tried a began         | began a
+         2   renew a               | confirmed a
+         2   tried a began         | ended before
+         3   tried a 204 at=1      | tried a 204
+         4   tried a 503           | tried a 503",
+    );
+}
