@@ -263,12 +263,9 @@ impl Shared {
     fn deliver(&self, work: &Work) -> Tried {
         let started_at = self.service.now().wall;
         let start = Instant::now();
-        // Noted first: if the claim ends before the answer comes, its record says that it was called.
-        let may_begin = || {
-            let result = DeliveryResult::Unfinished;
-            let begun = Delivery { started_at, duration: Duration::ZERO, result };
-            self.service.note_delivery(work.sequence, begun)
-        };
+        // Noted first, and safe: if the claim ends before the answer comes, or the process does, its record says that
+        // it was called.
+        let may_begin = || self.service.begin_delivery(work.sequence, started_at);
         let sent = self.courier.deliver(&work.record.callback, &work.event, &may_begin);
         let (id, number) = (&work.event.claim_id, work.record.deliveries.len() + 1);
         let lane = self.courier.lane(&work.record.callback);

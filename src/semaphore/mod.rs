@@ -13,7 +13,7 @@
 //! together with either. The storage has a lock of its own, taken before the state's (`commit`). Two threads
 //! belong to the service, the commit writer (`commit`) and the ticker
 //! (`ticker`); everything else runs on the caller's thread. Only [`BlockedClaim::wait`] and the
-//! watching calls block, and [`Service::commit`] for the time of one.
+//! watching calls block, and [`Service::commit`] and [`Service::begin_delivery`] for the time of one.
 //!
 //! # What may fail
 //!

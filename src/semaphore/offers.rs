@@ -3,19 +3,23 @@
 //! That a callback is due is an event in the change that offers the claim. When that change is safe, whoever
 //! calls is told the claim's sequence number ([`Service::on_callback_due`]); after a start also of all offers
 //! that were recovered. From then on it is his to look whether the offer still stands ([`Service::offer`]), to
-//! call, and to note what came of it ([`Service::note_delivery`]), as often as need be: a crash between any of
-//! these leads to another call for the same claim, never to none.
+//! call, which is noted first ([`Service::begin_delivery`]), and to note what came of it ([`Service::note_delivery`]), as
+//! often as need be: a crash between any of these leads to another call for the same claim, never to none.
 //!
 //! The handler runs on the thread that committed, so it must be short.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, mpsc},
+    time::Duration,
+};
 
 use super::{
     ClaimStatus, Service, Shared,
     claims::status,
     core::{Command, Outcome},
+    state::State,
 };
-use crate::model::{ClaimState, Delivery, Revision, Sequence};
+use crate::model::{ClaimState, Delivery, DeliveryResult, Revision, Sequence, WallTime};
 
 /// Told which claim's callback is due, or is not any more: whoever is told looks.
 pub type DueHandler = Box<dyn Fn(Sequence) + Send + Sync>;
@@ -52,22 +56,48 @@ impl Service {
         is_due.then(|| status(view, self.shared.clock.now(), revision))
     }
 
-    /// Notes that a claim's callback is being called (its result is then [`DeliveryResult::Unfinished`]), or what came of
-    /// the call that began then. Safe within half a second. `false` when nothing was noted: the claim has ended, or was
-    /// tried as often as can be.
-    ///
-    /// [`DeliveryResult::Unfinished`]: crate::model::DeliveryResult::Unfinished
+    /// Notes that a claim's callback is about to be called, and returns when that is safe: no crash hides a call that
+    /// somebody got. Blocks for as long as the disk takes, and until the process ends when the storage fails. `false` when
+    /// nothing was noted: the claim is not offered any more, or was tried as often as can be.
+    #[must_use]
+    pub fn begin_delivery(&self, sequence: Sequence, started_at: WallTime) -> bool {
+        let result = DeliveryResult::Unfinished;
+        let delivery = Delivery { started_at, duration: Duration::ZERO, result };
+        let revision = {
+            let mut state = self.shared.state.lock();
+            if !self.shared.note_delivery(&mut state, sequence, delivery) {
+                return false;
+            }
+            state.core.revision()
+        };
+        let (safe, is_safe) = mpsc::sync_channel(1);
+        let tell = move || {
+            // Whoever waits for it is below.
+            let _ = safe.send(());
+        };
+        if self.after_commit(revision, Box::new(tell)) {
+            self.commit();
+        }
+        is_safe.recv().is_ok()
+    }
+
+    /// Notes what came of calling a claim's callback: of the call that began then, if one did. Safe within half a
+    /// second. `false` when nothing was noted: the claim has ended, or was tried as often as can be.
     #[must_use]
     pub fn note_delivery(&self, sequence: Sequence, delivery: Delivery) -> bool {
         let mut state = self.shared.state.lock();
-        let command = Command::NoteDelivery { sequence, delivery };
-        let (_, outcome) = self.shared.apply(&mut state, command);
+        let is_noted = self.shared.note_delivery(&mut state, sequence, delivery);
         self.shared.hand_over(&mut state);
-        matches!(outcome, Ok(Outcome::Done))
+        is_noted
     }
 }
 
 impl Shared {
+    fn note_delivery(&self, state: &mut State, sequence: Sequence, delivery: Delivery) -> bool {
+        let (_, outcome) = self.apply(state, Command::NoteDelivery { sequence, delivery });
+        matches!(outcome, Ok(Outcome::Done))
+    }
+
     /// Tells whoever calls that a callback is due.
     pub(super) fn tell_callback_due(&self, sequence: Sequence) {
         if let Some(due) = self.callback_due.get() {
