@@ -10,7 +10,7 @@ use super::{
     wire::{CallbackBody, DeliveriesBody, DeliveryBody, Time},
 };
 use crate::{
-    callbacks::{Refusal, TESTS_MAX, Test, Tested},
+    callbacks::{Delay, Refusal, TESTS_MAX, Test, Tested},
     model::{
         Callback, CallbackUrl, Claim, ClaimId, ClaimRequest, ClaimState, DELIVERIES_MAX, Invalid,
         Revision, TargetName, Vars, nearest,
@@ -133,7 +133,8 @@ impl Api {
             deliveries: numbered.map(|(n, tried)| DeliveryBody::new(n, tried)).collect(),
             webhook_id: claim.webhook_id(),
             callback: CallbackBody::of(&record.callback),
-            next_attempt_at: next.map(|wait| Time(now.after(wait))),
+            next_attempt_at: next.map(|(wait, _)| Time(now.after(wait))),
+            delayed_by: next.and_then(|(_, delay)| delay).map(reason),
             claim_state: claim.state.as_str(),
             revision: revision.0,
         };
@@ -142,6 +143,7 @@ impl Api {
 
     pub(super) fn list_targets(&self, call: &Call) -> Handled {
         Query::of(call, &[])?;
+        let now = self.service.now().wall;
         let targets: Vec<Value> = self
             .callbacks
             .targets()
@@ -152,6 +154,7 @@ impl Api {
                     "preset": target.preset,
                     "url": target.url,
                     "state": if target.lane.is_open { "open" } else { "closed" },
+                    "paused_until": target.lane.paused_for.map(|left| Time(now.after(left))),
                     "queued": target.lane.queued,
                 })
             })
@@ -203,6 +206,14 @@ impl Blocked for BlockedTest {
             "webhook_id": webhook_id,
         });
         Reply::json(Outcome::Ok, &body, Revision(0))
+    }
+}
+
+/// The word for what delays a call.
+fn reason(delay: Delay) -> &'static str {
+    match delay {
+        Delay::Pause => "retry-after",
+        Delay::Breaker => "failures",
     }
 }
 

@@ -102,6 +102,7 @@ pub(super) struct DeliveriesBody<'a> {
     pub(super) webhook_id: String,
     pub(super) callback: CallbackBody<'a>,
     pub(super) next_attempt_at: Option<Time>,
+    pub(super) delayed_by: Option<&'static str>,
     pub(super) claim_state: &'static str,
     pub(super) revision: u64,
 }

@@ -15,7 +15,7 @@ use super::{
     outbox::{Courier, Outbox, Render, log_delivery},
     refusal::Refusal,
     registry::Registry,
-    schedule::{LaneName, LaneStatus},
+    schedule::{Delay, LaneName, LaneStatus},
     transport::{MayBegin, Sent},
 };
 use crate::{
@@ -55,7 +55,7 @@ pub struct Tested {
 /// Callbacks at work.
 pub struct Callbacks {
     current: Arc<Current>,
-    outbox: Outbox,
+    outbox: Arc<Outbox>,
 }
 
 /// The registry as it is now.
@@ -101,14 +101,18 @@ impl Callbacks {
             tests_running: Mutex::default(),
         });
         let courier: Arc<dyn Courier> = Arc::clone(&current) as _;
-        let outbox = Outbox::start(service, courier, render)?;
+        let outbox = Arc::new(Outbox::start(service, courier, render)?);
         Ok(Callbacks { current, outbox })
     }
 
-    /// From now on another configuration counts. Lookups that are under way count on.
+    /// From now on another configuration counts. Lookups that are under way count on; pauses and breakers do not, for
+    /// the receivers may be others.
     pub fn replace(&self, registry: Registry) {
-        let mut current = self.current.registry.write();
-        *current = Arc::new(registry.with_transport(current.transport()));
+        {
+            let mut current = self.current.registry.write();
+            *current = Arc::new(registry.with_transport(current.transport()));
+        }
+        self.outbox.recover_all();
     }
 
     /// Whether a claim's callback can be taken.
@@ -137,9 +141,9 @@ impl Callbacks {
         self.outbox.ask(sequence);
     }
 
-    /// How long until the callback of a claim is called next by itself, if it is.
+    /// How long until the callback of a claim is called next by itself, if it is, and what delays that.
     #[must_use]
-    pub fn next_try_in(&self, sequence: Sequence) -> Option<Duration> {
+    pub fn next_try_in(&self, sequence: Sequence) -> Option<(Duration, Option<Delay>)> {
         self.outbox.next_try_in(sequence)
     }
 
@@ -151,7 +155,8 @@ impl Callbacks {
             return None;
         }
         *running += 1;
-        Some(Test { current: Arc::clone(&self.current), callback })
+        let (current, outbox) = (Arc::clone(&self.current), Arc::clone(&self.outbox));
+        Some(Test { current, outbox, callback })
     }
 
     /// Calls nobody any more.
@@ -163,6 +168,7 @@ impl Callbacks {
 /// A test that may be run. Counts while it lives.
 pub struct Test {
     current: Arc<Current>,
+    outbox: Arc<Outbox>,
     callback: Callback,
 }
 
@@ -173,7 +179,8 @@ impl Drop for Test {
 }
 
 impl Test {
-    /// Calls the target, once, and waits for what comes of it.
+    /// Calls the target, once, and waits for what comes of it. When it comes through, the target's lane is not paused any
+    /// more and its breaker closes.
     #[must_use]
     pub fn run(self) -> Tested {
         let started_at = self.current.service.now().wall;
@@ -191,11 +198,12 @@ impl Test {
         let start = Instant::now();
         let sent = self.current.deliver(&self.callback, &event, &|| true);
         let delivery = Delivery { started_at, duration: start.elapsed(), result: sent.result };
-        log_delivery(
-            &format!("test of callback target {}", self.current.lane(&self.callback)),
-            &delivery,
-            sent.detail.as_deref(),
-        );
+        let lane = self.current.lane(&self.callback);
+        if delivery.is_success() {
+            self.outbox.recover(&lane);
+        }
+        let what = format!("test of callback target {lane}");
+        log_delivery(&what, &delivery, sent.detail.as_deref());
         Tested { webhook_id: event.webhook_id, delivery }
     }
 }

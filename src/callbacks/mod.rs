@@ -36,6 +36,7 @@ mod testing;
 mod tls_tests;
 pub mod transport;
 pub mod url;
+mod waiting;
 
 pub use self::caller::{Callbacks, TESTS_MAX, TargetStatus, Test, Tested};
 pub use self::event::{CLAIM_ID_VAR, Event, FENCES_VAR};
@@ -43,7 +44,7 @@ pub use self::outbox::Render;
 pub use self::presets::{Method, Need, Outgoing, PRESETS, Preset, SecretUse, Unfit};
 pub use self::refusal::Refusal;
 pub use self::registry::{LaneKey, Listed, Registry};
-pub use self::schedule::LaneStatus;
+pub use self::schedule::{Delay, LaneStatus};
 pub use self::settings::{
     ALLOW_MAX, AllowSettings, CIDRS_MAX, ConfigError, ConfigProblem, HEADERS_MAX, Place,
     SecretSettings, Settings, TARGETS_MAX, TIMEOUT_DEFAULT, TIMEOUT_MAX, TargetSettings,

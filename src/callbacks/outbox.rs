@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 
 use super::{
     event::Event,
-    schedule::{Health, LANE_RUNNING_MAX, LaneName, LaneStatus, Schedule, Tried},
+    schedule::{Delay, Health, LANE_RUNNING_MAX, LaneName, LaneStatus, Schedule, Tried},
     settings::{ALLOW_MAX, TARGETS_MAX},
     transport::{MayBegin, Sent},
 };
@@ -65,6 +65,8 @@ enum Message {
     Asked(Sequence),
     /// It was called.
     Done(Sequence, Tried),
+    /// The schedule was changed: more may be due.
+    Look,
     Stop,
 }
 
@@ -123,15 +125,28 @@ impl Outbox {
         let _ = self.inbox.send(Message::Asked(sequence));
     }
 
-    /// When a claim's callback is to be called next.
-    pub(super) fn next_try_in(&self, sequence: Sequence) -> Option<Duration> {
-        let due = self.shared.schedule.lock().due(sequence)?;
-        Some(due.saturating_duration_since(Instant::now()))
+    /// When a claim's callback is to be called next, and what delays it.
+    pub(super) fn next_try_in(&self, sequence: Sequence) -> Option<(Duration, Option<Delay>)> {
+        let now = Instant::now();
+        let (due, delay) = self.shared.schedule.lock().due(sequence, now)?;
+        Some((due.saturating_duration_since(now), delay))
     }
 
     /// What a lane does.
     pub(super) fn lane_status(&self, lane: &str) -> LaneStatus {
-        self.shared.schedule.lock().status(lane)
+        self.shared.schedule.lock().status(lane, Instant::now())
+    }
+
+    /// A test of a lane's receiver came through: it has recovered.
+    pub(super) fn recover(&self, lane: &LaneName) {
+        self.shared.schedule.lock().recover(lane);
+        let _ = self.inbox.send(Message::Look);
+    }
+
+    /// The configuration is another one: no lane is paused or has failed.
+    pub(super) fn recover_all(&self) {
+        self.shared.schedule.lock().recover_all();
+        let _ = self.inbox.send(Message::Look);
     }
 
     /// Starts nothing any more, and waits for a moment for what is under way. What takes longer goes on until the
@@ -183,7 +198,7 @@ impl Dispatcher {
                     self.running -= 1;
                     self.done(sequence, tried);
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Message::Look) | Err(RecvTimeoutError::Timeout) => {}
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => break,
             }
         }
@@ -199,6 +214,8 @@ impl Dispatcher {
 
     fn plan(&self, sequence: Sequence, is_asked: bool) {
         let offer = self.shared.service.offer(sequence);
+        let left =
+            offer.as_ref().and_then(|status| Some(status.expires_at?.since(status.now.wall)));
         let Some(record) = offer.and_then(|status| status.claim.callback) else {
             self.shared.schedule.lock().remove(sequence);
             return;
@@ -209,7 +226,7 @@ impl Dispatcher {
         if is_asked {
             schedule.ask(sequence, lane, (tries, is_over(&record)), now);
         } else if !is_over(&record) {
-            schedule.add(sequence, lane, tries, now);
+            schedule.add(sequence, lane, (tries, now + left.unwrap_or_default()), now);
         }
     }
 
@@ -230,7 +247,14 @@ impl Dispatcher {
     }
 
     fn done(&self, sequence: Sequence, tried: Tried) {
-        self.shared.schedule.lock().done(sequence, tried, Instant::now(), chance());
+        let paused = self.shared.schedule.lock().done(sequence, tried, Instant::now(), chance());
+        if let Some((lane, pause)) = paused {
+            let seconds = pause.as_secs();
+            log::warn!(
+                "{lane} asks not to be called for {seconds} s (Retry-After): callbacks to it wait until then, or \
+                 until a test or a retry by hand comes through"
+            );
+        }
     }
 
     /// One more delivery thread; tells whether it could be had.

@@ -8,19 +8,23 @@
 //! receiver's own (no answer, or one that says so) the breaker *opens*: for [`OPEN_FOR`] a lane does not
 //! repeat anything, then tries one delivery, which closes or opens it again (Nygard, "Release It!", circuit
 //! breaker). First tries go out all the same, in the order in which they are due, so that a claim does not end without
-//! one because of others that failed. A receiver that says `Retry-After` gets nothing at all until then; an offer
-//! that does not stand for so long ends without a try.
+//! one because of others that failed.
 //!
-//! Invariants: a delivery is in its lane's waiting sets exactly if it does not run; a lane runs at most
-//! [`LANE_RUNNING_MAX`].
+//! A receiver that says `Retry-After` *pauses* its lane: nothing goes there until then, but for two things. What somebody
+//! asks for goes out. And a first try goes out at once when the pause would take more than half of the time for which its
+//! offer stands: a job needs the rest to start and confirm, and no offer ends without one try because of a pause. A pause
+//! ends before its time when a call comes through.
+//!
+//! Invariants: a delivery waits in its lane exactly if it does not run; a lane runs at most [`LANE_RUNNING_MAX`].
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, btree_map::RangeMut},
+    collections::{BTreeMap, HashMap, btree_map::RangeMut},
     ops::Bound::{Excluded, Included, Unbounded},
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use super::waiting::{Kind, Waiting, Waits};
 use crate::model::{DELIVERIES_MAX, Sequence};
 
 /// Deliveries of one lane at the same time.
@@ -75,6 +79,17 @@ pub struct LaneStatus {
     pub queued: usize,
     /// Whether its breaker is open.
     pub is_open: bool,
+    /// How long it is paused still, if it is.
+    pub paused_for: Option<Duration>,
+}
+
+/// What delays a delivery that is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delay {
+    /// Its receiver said `Retry-After`.
+    Pause,
+    /// Its receiver has failed often.
+    Breaker,
 }
 
 /// All deliveries that are not over.
@@ -90,8 +105,11 @@ pub(super) struct Schedule {
 struct Planned {
     lane: LaneName,
     tries: usize,
+    kind: Kind,
     /// When it is to be tried; `None` while it runs.
     due: Option<Instant>,
+    /// The latest end of a pause that holds its first try.
+    patient_until: Instant,
     /// It was asked for while it ran.
     is_asked: bool,
     /// It came through before, or its receiver wants no more of it: it is tried when somebody asks, not again by itself.
@@ -102,10 +120,7 @@ struct Planned {
 #[derive(Debug, Default)]
 struct Lane {
     running: usize,
-    /// Asked for by people, and first tries.
-    first: BTreeSet<(Instant, Sequence)>,
-    /// Repetitions.
-    again: BTreeSet<(Instant, Sequence)>,
+    waiting: Waiting,
     paused_until: Option<Instant>,
     failures: u32,
     /// Set while the breaker is not closed.
@@ -115,20 +130,27 @@ struct Lane {
 }
 
 impl Schedule {
-    /// Plans a delivery that was tried so often before; one that is planned already stays as it is.
-    pub(super) fn add(&mut self, sequence: Sequence, lane: LaneName, tries: usize, now: Instant) {
+    /// Plans a delivery that was tried so often before, for an offer that stands until then; one that is planned already
+    /// stays as it is.
+    pub(super) fn add(
+        &mut self,
+        sequence: Sequence,
+        lane: LaneName,
+        (tries, stands_until): (usize, Instant),
+        now: Instant,
+    ) {
         if self.deliveries.contains_key(&sequence) || tries >= DELIVERIES_MAX {
             return;
         }
-        let lane_of = self.lanes.entry(Arc::clone(&lane)).or_default();
-        lane_of.waiting(tries).insert((now, sequence));
-        let due = Some(now);
-        let planned = Planned { lane, tries, due, is_asked: false, is_over: false };
-        self.deliveries.insert(sequence, planned);
+        let kind = if tries == 0 { Kind::First } else { Kind::Again };
+        let patient_until = now + stands_until.saturating_duration_since(now) / 2;
+        let (due, is_asked, is_over) = (None, false, false);
+        let planned = Planned { lane, tries, kind, due, patient_until, is_asked, is_over };
+        self.plan(sequence, planned, now);
     }
 
-    /// Plans a delivery for now because somebody asks for it, whatever the breaker says. One that `is_over` is tried this
-    /// once.
+    /// Plans a delivery for now because somebody asks for it, whatever the breaker and a pause say. One that `is_over` is
+    /// tried this once.
     pub(super) fn ask(
         &mut self,
         sequence: Sequence,
@@ -136,36 +158,51 @@ impl Schedule {
         (tries, is_over): (usize, bool),
         now: Instant,
     ) {
-        if let Some(planned) = self.deliveries.get_mut(&sequence) {
-            let Some(due) = planned.due else {
-                planned.is_asked = true;
-                return;
-            };
-            if let Some(lane) = self.lanes.get_mut(&planned.lane) {
-                lane.remove(due, sequence);
-                lane.first.insert((now, sequence));
-            }
-            planned.due = Some(now);
+        let kind = Kind::Asked;
+        if let Some(planned) = self.deliveries.get_mut(&sequence)
+            && planned.due.is_none()
+        {
+            planned.is_asked = true;
             return;
         }
-        self.lanes.entry(Arc::clone(&lane)).or_default().first.insert((now, sequence));
-        let planned = Planned { lane, tries, due: Some(now), is_asked: false, is_over };
-        self.deliveries.insert(sequence, planned);
+        let planned = match self.take_waiting(sequence) {
+            Some(planned) => Planned { kind, ..planned },
+            None => Planned {
+                lane,
+                tries,
+                kind,
+                due: None,
+                patient_until: now,
+                is_asked: false,
+                is_over,
+            },
+        };
+        self.plan(sequence, planned, now);
+    }
+
+    fn plan(&mut self, sequence: Sequence, planned: Planned, due: Instant) {
+        let lane = self.lanes.entry(Arc::clone(&planned.lane)).or_default();
+        lane.waiting.insert(planned.kind, (due, sequence), planned.patient_until);
+        self.deliveries.insert(sequence, Planned { due: Some(due), ..planned });
+    }
+
+    fn take_waiting(&mut self, sequence: Sequence) -> Option<Planned> {
+        let due = self.deliveries.get(&sequence)?.due?;
+        let planned = self.deliveries.remove(&sequence)?;
+        if let Some(lane) = self.lanes.get_mut(&planned.lane) {
+            lane.waiting.remove(planned.kind, (due, sequence));
+        }
+        Some(planned)
     }
 
     /// The offer of a delivery does not stand any more.
     pub(super) fn remove(&mut self, sequence: Sequence) {
         let Some(planned) = self.deliveries.get_mut(&sequence) else { return };
-        let Some(due) = planned.due else {
+        if planned.due.is_none() {
             (planned.is_over, planned.is_asked) = (true, false);
-            return;
-        };
-        let name = Arc::clone(&planned.lane);
-        self.deliveries.remove(&sequence);
-        if let Some(lane) = self.lanes.get_mut(&name) {
-            lane.remove(due, sequence);
+        } else if let Some(planned) = self.take_waiting(sequence) {
+            self.tidy(&planned.lane);
         }
-        self.tidy(&name);
     }
 
     /// A delivery that is to be tried now; it runs from here on, until [`Schedule::done`].
@@ -191,25 +228,43 @@ impl Schedule {
         self.lanes.values().filter_map(Lane::next_due).min()
     }
 
-    /// When a delivery is to be tried next, if its lane lets it.
-    pub(super) fn due(&self, sequence: Sequence) -> Option<Instant> {
+    /// When a delivery is to be tried next, as it looks now, and what delays it.
+    pub(super) fn due(&self, sequence: Sequence, now: Instant) -> Option<(Instant, Option<Delay>)> {
         let planned = self.deliveries.get(&sequence)?;
         let lane = self.lanes.get(&planned.lane)?;
         let due = planned.due?;
-        let held_until = if lane.again.contains(&(due, sequence)) { lane.open_until } else { None };
-        Some(due.max(lane.paused_until.unwrap_or(due)).max(held_until.unwrap_or(due)))
+        let pause = lane.pause(now).filter(|until| match planned.kind {
+            Kind::Asked => false,
+            Kind::First => *until <= planned.patient_until,
+            Kind::Again => true,
+        });
+        let open = lane.open_until.filter(|_| planned.kind == Kind::Again);
+        let delays = [(pause, Delay::Pause), (open, Delay::Breaker)].into_iter().filter_map(
+            |(until, what)| {
+                let until = until.filter(|until| *until > due)?;
+                Some((until, Some(what)))
+            },
+        );
+        Some(delays.max_by_key(|(until, _)| *until).unwrap_or((due, None)))
     }
 
-    /// A running delivery was tried. `chance` is from 0 to 1.
-    pub(super) fn done(&mut self, sequence: Sequence, tried: Tried, now: Instant, chance: f64) {
-        let Some(mut planned) = self.take_running(sequence) else { return };
+    /// A running delivery was tried. `chance` is from 0 to 1. Tells of a pause that begins.
+    pub(super) fn done(
+        &mut self,
+        sequence: Sequence,
+        tried: Tried,
+        now: Instant,
+        chance: f64,
+    ) -> Option<(LaneName, Duration)> {
+        let mut planned = self.take_running(sequence)?;
         let name = Arc::clone(&planned.lane);
-        let Some(lane) = self.lanes.get_mut(&name) else { return };
+        let lane = self.lanes.get_mut(&name)?;
         let was_probe = lane.probe.take_if(|probe| *probe == sequence).is_some();
         planned.tries += usize::from(tried != Tried::NotSent);
+        let mut pause = None;
         match tried {
             Tried::Delivered => {
-                lane.close();
+                lane.recover();
                 // Who asked for it while it ran has what he wanted; once more would start the job twice.
                 planned.is_asked = false;
             }
@@ -220,36 +275,44 @@ impl Schedule {
                     Health::Ill => lane.fail(was_probe, now),
                     Health::Unknown => {}
                 }
-                let pause = retry_after.map(|pause| now + pause.min(PAUSE_MAX));
-                lane.paused_until = lane.paused_until.max(pause);
+                pause = retry_after.and_then(|pause| lane.begin_pause(pause.min(PAUSE_MAX), now));
             }
         }
         planned.is_over |= matches!(tried, Tried::Delivered | Tried::Gone);
         if planned.is_asked {
-            planned.is_asked = false;
-            planned.due = Some(now);
-            lane.first.insert((now, sequence));
+            self.plan(sequence, Planned { kind: Kind::Asked, is_asked: false, ..planned }, now);
         } else if tried == Tried::NotSent {
-            // Also what was asked for and is over else: nobody has been called.
-            let due = now + gap(1, chance);
-            planned.due = Some(due);
-            lane.first.insert((due, sequence));
+            // Of its kind as before: nobody has been called.
+            self.plan(sequence, planned, now + gap(1, chance));
         } else if planned.is_over || planned.tries >= DELIVERIES_MAX {
             self.tidy(&name);
-            return;
         } else {
             let due = now + gap(planned.tries, chance);
-            planned.due = Some(due);
-            lane.again.insert((due, sequence));
+            self.plan(sequence, Planned { kind: Kind::Again, ..planned }, due);
         }
-        self.deliveries.insert(sequence, planned);
+        pause.map(|pause| (name, pause))
+    }
+
+    /// Something else that was sent to a lane's receiver has come through.
+    pub(super) fn recover(&mut self, name: &LaneName) {
+        if let Some(lane) = self.lanes.get_mut(name) {
+            lane.recover();
+        }
+        self.tidy(name);
+    }
+
+    /// The receivers may be others now: what they did before says nothing.
+    pub(super) fn recover_all(&mut self) {
+        self.lanes.values_mut().for_each(Lane::recover);
+        self.lanes.retain(|_, lane| !lane.is_idle());
     }
 
     /// What a lane does.
-    pub(super) fn status(&self, lane: &str) -> LaneStatus {
+    pub(super) fn status(&self, lane: &str, now: Instant) -> LaneStatus {
         self.lanes.get(lane).map_or_else(LaneStatus::default, |lane| LaneStatus {
-            queued: lane.running + lane.first.len() + lane.again.len(),
+            queued: lane.running + lane.waiting.len(),
             is_open: lane.open_until.is_some(),
+            paused_for: lane.pause(now).map(|until| until.saturating_duration_since(now)),
         })
     }
 
@@ -266,48 +329,52 @@ impl Schedule {
 
     /// Forgets a lane that has nothing to do and nothing to remember.
     fn tidy(&mut self, name: &LaneName) {
-        let is_idle = |lane: &Lane| {
-            lane.running + lane.first.len() + lane.again.len() == 0
-                && lane.failures == 0
-                && lane.paused_until.is_none()
-        };
-        if self.lanes.get(name).is_some_and(is_idle) {
+        if self.lanes.get(name).is_some_and(Lane::is_idle) {
             self.lanes.remove(name);
         }
     }
 }
 
 impl Lane {
-    fn waiting(&mut self, tries: usize) -> &mut BTreeSet<(Instant, Sequence)> {
-        if tries == 0 { &mut self.first } else { &mut self.again }
+    fn is_idle(&self) -> bool {
+        let is_at_rest = self.running + self.waiting.len() == 0;
+        is_at_rest && self.failures == 0 && self.paused_until.is_none()
     }
 
-    fn remove(&mut self, due: Instant, sequence: Sequence) {
-        if !self.first.remove(&(due, sequence)) {
-            self.again.remove(&(due, sequence));
-        }
+    /// When the pause ends, if there is one.
+    fn pause(&self, now: Instant) -> Option<Instant> {
+        self.paused_until.filter(|until| *until > now)
+    }
+
+    /// Pauses for so long if it is not for longer already; tells of it if there was no pause.
+    fn begin_pause(&mut self, pause: Duration, now: Instant) -> Option<Duration> {
+        let was_paused = self.pause(now).is_some();
+        self.paused_until = self.paused_until.max(Some(now + pause));
+        (!was_paused && !pause.is_zero()).then_some(pause)
     }
 
     fn next(&mut self, now: Instant) -> Option<Sequence> {
-        if self.running >= LANE_RUNNING_MAX || self.paused_until.is_some_and(|until| until > now) {
+        if self.running >= LANE_RUNNING_MAX {
             return None;
         }
-        self.paused_until = None;
-        let is_due = |set: &BTreeSet<(Instant, Sequence)>| {
-            set.first().filter(|(due, _)| *due <= now).copied()
-        };
+        self.paused_until = self.pause(now);
         let may_repeat = self.open_until.is_none_or(|until| until <= now && self.probe.is_none());
-        let again = is_due(&self.again).filter(|_| may_repeat);
-        let next = match (is_due(&self.first), again) {
-            (Some(first), Some(again)) => first.min(again),
-            (first, again) => first.or(again)?,
+        let pause = self.paused_until;
+        let first = match pause {
+            Some(until) => self.waiting.next_unheld(until),
+            None => self.waiting.next(Kind::First),
         };
+        let again = self.waiting.next(Kind::Again).filter(|_| may_repeat && pause.is_none());
+        let asked = self.waiting.next(Kind::Asked);
+        // What is due first, so that neither repetitions nor first tries keep the others from their turn.
+        let (kind, next) = [(Kind::Asked, asked), (Kind::First, first), (Kind::Again, again)]
+            .into_iter()
+            .filter_map(|(kind, next)| Some((kind, next.filter(|(due, _)| *due <= now)?)))
+            .min_by_key(|(_, next)| *next)?;
+        self.waiting.remove(kind, next);
         let (_, sequence) = next;
-        if !self.first.remove(&next) {
-            self.again.remove(&next);
-            if self.open_until.is_some() {
-                self.probe = Some(sequence);
-            }
+        if kind == Kind::Again && self.open_until.is_some() {
+            self.probe = Some(sequence);
         }
         self.running += 1;
         Some(sequence)
@@ -317,11 +384,21 @@ impl Lane {
         if self.running >= LANE_RUNNING_MAX {
             return None;
         }
-        let first = self.first.first().map(|(due, _)| *due);
-        let again = self.again.first().filter(|_| self.probe.is_none()).map(|(due, _)| *due);
-        let again = again.map(|due| due.max(self.open_until.unwrap_or(due)));
-        let due = first.into_iter().chain(again).min()?;
-        Some(due.max(self.paused_until.unwrap_or(due)))
+        let pause = self.paused_until;
+        let due = |waits: Option<Waits>| waits.map(|(due, _)| due);
+        let not_before = |until: Option<Instant>| move |due: Instant| due.max(until.unwrap_or(due));
+        let asked = due(self.waiting.next(Kind::Asked));
+        let first = due(self.waiting.next(Kind::First)).map(not_before(pause));
+        let unheld = due(pause.and_then(|until| self.waiting.next_unheld(until)));
+        let again = due(self.waiting.next(Kind::Again)).filter(|_| self.probe.is_none());
+        let again = again.map(not_before(self.open_until)).map(not_before(pause));
+        [asked, first, unheld, again].into_iter().flatten().min()
+    }
+
+    /// A call came through: nothing that was before counts.
+    fn recover(&mut self) {
+        self.close();
+        self.paused_until = None;
     }
 
     fn close(&mut self) {

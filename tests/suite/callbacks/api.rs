@@ -156,31 +156,6 @@ fn gone_stops_until_somebody_asks_again() {
 }
 
 #[test]
-fn retry_after_is_honoured_and_shown() {
-    let receiver = FakeService::start(|_| Reply::Answer(503, "Retry-After: 40\r\n", String::new()));
-    let daemon = daemon(2, &receiver);
-    claim(&daemon, "a", "10m");
-    let tried = wait_for_deliveries(&daemon, "a", 1);
-    let next = poll("the next try", || {
-        deliveries(&daemon, "a")["next_attempt_at"].as_str().map(str::to_owned)
-    });
-    let started = tried["deliveries"][0]["started_at"].as_str().unwrap();
-    let time = |text: &str| text.parse::<jiff::Timestamp>().unwrap();
-    let seconds = time(&next).duration_since(time(started)).as_secs();
-    assert!((39..=45).contains(&seconds), "{started} to {next}");
-    // The whole receiver is left alone: the other claim's first call has to wait as long.
-    claim(&daemon, "b", "10m");
-    let waits = poll("the plan of b", || {
-        deliveries(&daemon, "b")["next_attempt_at"].as_str().map(str::to_owned)
-    });
-    assert!(time(&waits).duration_since(time(&next)).abs().as_secs() <= 1, "{waits} and {next}");
-    assert_eq!(
-        (deliveries(&daemon, "b")["deliveries"].clone(), receiver.calls().len()),
-        (json!([]), 1)
-    );
-}
-
-#[test]
 fn an_answer_that_comes_after_the_end_of_its_claim_leaves_the_call_in_the_record() {
     let receiver = FakeService::start(|_| Reply::AfterDelete(Box::new(Reply::no_content())));
     let daemon = daemon(1, &receiver);
@@ -328,7 +303,7 @@ fn a_target_that_comes_with_sighup_can_be_tested_and_shows_no_secret() {
     daemon.signal(rustix::process::Signal::HUP);
     daemon.log().wait_for("the configuration was read again");
     let targets = daemon.look("/api/v1/callbacks");
-    let expected = json!({ "name": "ci", "preset": "generic", "url": receiver.url(), "state": "closed", "queued": 0 });
+    let expected = json!({ "name": "ci", "preset": "generic", "url": receiver.url(), "state": "closed", "paused_until": null, "queued": 0 });
     assert_eq!(targets["targets"], json!([expected]));
     let tested =
         daemon.call("POST", "/api/v1/callbacks/ci/test", r#"{"vars": {"branch": "main"}}"#);

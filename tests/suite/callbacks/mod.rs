@@ -3,6 +3,7 @@
 mod api;
 mod crashes;
 mod farm;
+mod pauses;
 
 use serde_json::{Value, json};
 
