@@ -24,6 +24,8 @@ pub(super) struct Daemon {
     service: Arc<Service>,
     callbacks: Arc<Callbacks>,
     server: WebServer,
+    machine: Vec<limits::Room>,
+    room: Room,
 }
 
 impl Daemon {
@@ -31,14 +33,15 @@ impl Daemon {
     pub(super) fn start(config: &Config, registry: Registry) -> Result<Daemon, Failure> {
         // Files of the database are for this user alone, whatever the umask was.
         rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
-        let room = Room::of(&config.limits, registry.threads_max());
+        let machine = limits::rooms(limits::raise_descriptors());
+        let room = Room::of(&config.limits, &machine, registry.threads_max());
         futexes::make_room(room.waiting_requests_max);
         let bound = bind(config, room)?;
         let service = Arc::new(start_service(config, room.waiting_requests_max)?);
         declarations::apply(&service, &config.semaphores);
         let callbacks = Arc::new(start_callbacks(&service, registry)?);
         let server = start_server(bound, config, &service, &callbacks)?;
-        Ok(Daemon { service, callbacks, server })
+        Ok(Daemon { service, callbacks, server, machine, room })
     }
 
     /// Where it listens.
@@ -50,8 +53,18 @@ impl Daemon {
         &self.service
     }
 
-    pub(super) fn callbacks(&self) -> &Callbacks {
-        &self.callbacks
+    /// From now on other callbacks are configured. What was made room for at the start stays.
+    pub(super) fn replace_callbacks(&self, registry: Registry) {
+        let threads = registry.threads_max();
+        if !self.room.is_carried(&self.machine, threads) {
+            log::warn!(
+                "callbacks may take {threads} threads now, and the machine does not carry those beside {} connections \
+                 of which {} wait: restart the service, so that it makes room for them",
+                self.room.connections_max,
+                self.room.waiting_requests_max
+            );
+        }
+        self.callbacks.replace(registry);
     }
 
     /// Answers what was begun, writes all, ends the threads.
@@ -75,9 +88,8 @@ struct Room {
 
 impl Room {
     /// What the configuration says, else what the machine carries beside so many threads for callbacks.
-    fn of(limits: &config::Limits, callback_threads: usize) -> Room {
-        let rooms = limits::rooms(limits::raise_descriptors());
-        let rooms: Vec<_> = rooms.into_iter().map(|room| room.without(callback_threads)).collect();
+    fn of(limits: &config::Limits, machine: &[limits::Room], callback_threads: usize) -> Room {
+        let rooms: Vec<_> = machine.iter().map(|room| room.without(callback_threads)).collect();
         let carried = Carried::by(&rooms);
         let &config::Limits { waiting_requests_max, connections_max, .. } = limits;
         for warning in limits::warnings(&rooms, waiting_requests_max, connections_max) {
@@ -93,6 +105,14 @@ impl Room {
             waiting_requests_max: waiting_requests_max
                 .unwrap_or_else(|| carried.waiting_requests_default()),
         }
+    }
+
+    /// Whether the machine carries that beside so many threads for callbacks.
+    fn is_carried(self, machine: &[limits::Room], callback_threads: usize) -> bool {
+        let waiting = self.waiting_requests_max.min(self.connections_max);
+        machine
+            .iter()
+            .all(|room| room.without(callback_threads).carries(self.connections_max, waiting))
     }
 }
 
@@ -201,4 +221,21 @@ fn start_server(
     bound.start(Arc::new(interface), fatal).map_err(|error| {
         Failure::new(exit::INTERNAL, &format!("cannot start the web server: {error}"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_made_room_for_is_carried_until_more_threads_call() {
+        let tight = |limit| limits::Room { limit, left: 4_000 };
+        for limit in [limits::Limit::Tasks, limits::Limit::Descriptors, limits::Limit::Mappings] {
+            let machine = [tight(limit)];
+            let room = Room::of(&config::Limits::default(), &machine, 80);
+            assert!(room.waiting_requests_max > 0);
+            assert!(room.is_carried(&machine, 80), "{limit}");
+            assert!(!room.is_carried(&machine, 1_000), "{limit}");
+        }
+    }
 }

@@ -90,7 +90,7 @@ impl Room {
     }
 
     /// Whether it is enough for so many connections, of which so many wait.
-    fn carries(self, connections: usize, waiting: usize) -> bool {
+    pub(crate) fn carries(self, connections: usize, waiting: usize) -> bool {
         let threads = connections.saturating_add(waiting).saturating_add(THREADS_KEPT);
         let needed = match self.limit {
             Limit::Descriptors => connections

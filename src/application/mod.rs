@@ -174,7 +174,7 @@ fn reload(args: &Args, config: &mut Config, daemon: &Daemon) {
                 );
             }
             declarations::apply(daemon.service(), &new.semaphores);
-            daemon.callbacks().replace(registry);
+            daemon.replace_callbacks(registry);
             // What counts from the next start on is told again at the next reload.
             config.semaphores = new.semaphores;
             log::info!("the configuration was read again");
