@@ -377,14 +377,16 @@ impl Model {
         let Some(claim) = self.claims.iter_mut().find(|claim| claim.sequence == sequence) else {
             return Outcome::EndedBefore;
         };
-        let waits = matches!(claim.state, State::Waiting { .. });
+        let begins = matches!(delivery.result, DeliveryResult::Unfinished);
+        let too_early = matches!(claim.state, State::Waiting { .. });
+        let too_late = begins && matches!(claim.state, State::Held { .. });
         let Some((_, deliveries)) = &mut claim.callback else { return Outcome::EndedBefore };
         let open = deliveries.iter().rposition(|known| {
             matches!(known.result, DeliveryResult::Unfinished)
                 && known.started_at == delivery.started_at
         });
         match open {
-            _ if waits => return Outcome::EndedBefore,
+            _ if too_early || too_late => return Outcome::EndedBefore,
             Some(at) => deliveries[at] = delivery,
             None if deliveries.len() >= DELIVERIES_MAX => return Outcome::EndedBefore,
             None => deliveries.push(delivery),
