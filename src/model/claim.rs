@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Callback, CallbackRecord, ClaimEvent, ClaimId, Fence, Holder, Labels, Note, Permits, Priority,
-    Revision, Sequence, WallTime,
+    Revision, Sequence, TokenId, WallTime,
 };
 
 /// A request for permits as the client gave it: what was left out is `None`.
@@ -190,6 +190,8 @@ pub struct Claim {
     pub state: ClaimState,
     /// Whom the service calls, and what came of it.
     pub callback: Option<Box<CallbackRecord>>,
+    /// The token that it belongs to; `None` if it was made without one.
+    pub owner: Option<TokenId>,
 }
 
 impl Claim {
@@ -203,7 +205,7 @@ impl Claim {
         revision: Revision,
     ) -> Claim {
         let state = ClaimState::Waiting;
-        Claim { id, sequence, terms, queued_at: at, revision, state, callback: None }
+        Claim { id, sequence, terms, queued_at: at, revision, state, callback: None, owner: None }
     }
 
     /// The fences, while permits are or were set aside for it.
@@ -258,6 +260,14 @@ impl Claim {
                 };
                 let note = note.clone();
                 ClaimState::Ended { reason: *reason, ended_at: at, granted_at, fences, note }
+            }
+            (
+                ClaimState::Waiting | ClaimState::Offered { .. } | ClaimState::Held { .. },
+                ClaimEvent::OwnerSet { token },
+            ) => {
+                self.owner = Some(token.clone());
+                self.revision = revision;
+                return true;
             }
             _ => return self.apply_callback(event, revision),
         };

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Callback, Claim, ClaimId, Delivery, EndReason, Fence, Fences, Note, Origin, Revision,
-    SemaphoreName, SemaphoreSettings, Sequence, Terms, WallTime,
+    AuditEntry, Callback, Claim, ClaimId, Delivery, EndReason, Fence, Fences, Note, Origin,
+    Revision, SemaphoreName, SemaphoreSettings, Sequence, Terms, Token, TokenId, WallTime,
 };
 
 /// All that one command did: committed as a whole, under one revision.
@@ -64,6 +64,26 @@ pub enum Event {
         /// How many of them.
         permits: u32,
     },
+    /// A token was made, changed, or got another secret.
+    TokenSet {
+        /// All of it from now on.
+        token: Arc<Token>,
+    },
+    /// A token was revoked: it is refused from now on.
+    TokenRevoked {
+        /// Which.
+        id: TokenId,
+    },
+    /// Tokens were used.
+    TokensUsed {
+        /// Which, and when last.
+        used: Box<[(TokenId, WallTime)]>,
+    },
+    /// What the audit log says of this change; a change has one at most.
+    Audit {
+        /// The row.
+        entry: Box<AuditEntry>,
+    },
 }
 
 /// What happens to a claim after it was made.
@@ -113,16 +133,22 @@ pub enum ClaimEvent {
         /// What came of it.
         delivery: Delivery,
     },
+    /// It belongs to a token: to that which made it, or later to that which confirmed it.
+    OwnerSet {
+        /// Which.
+        token: TokenId,
+    },
 }
 
 impl ClaimEvent {
-    /// Whether it says something of the claim's callback alone, and leaves its state as it is.
+    /// Whether it leaves the claim's state as it is: it is about its callback or its owner.
     #[must_use]
-    pub fn is_about_callback(&self) -> bool {
+    pub fn leaves_state(&self) -> bool {
         match self {
             ClaimEvent::CallbackSet { .. }
             | ClaimEvent::CallbackDue
-            | ClaimEvent::CallbackTried { .. } => true,
+            | ClaimEvent::CallbackTried { .. }
+            | ClaimEvent::OwnerSet { .. } => true,
             ClaimEvent::Offered { .. }
             | ClaimEvent::Granted { .. }
             | ClaimEvent::Confirmed { .. }
@@ -175,6 +201,8 @@ pub struct Base {
     pub claims: Vec<Claim>,
     /// Permits that cool, by semaphore and sequence number.
     pub cooling: Vec<Cooling>,
+    /// The tokens, by id.
+    pub tokens: Vec<Arc<Token>>,
 }
 
 /// An ended claim's id as it is remembered: a hash, so that a million of them stay small.

@@ -5,6 +5,7 @@
 //! clock or does IO. The `serde` derivations serve one purpose, the journal's binary encoding in
 //! [`crate::storage`]; what goes over HTTP has types of its own in [`crate::api`].
 
+mod audit;
 mod callback;
 mod claim;
 mod event;
@@ -13,8 +14,10 @@ mod near;
 mod permits;
 mod settings;
 mod time;
+mod token;
 mod units;
 
+pub use self::audit::{AUDIT_DONE, Actor, AuditEntry, Tries};
 pub use self::callback::{
     Callback, CallbackRecord, DELIVERIES_MAX, Delivery, DeliveryFailure, DeliveryResult, VARS_MAX,
     Vars,
@@ -23,6 +26,7 @@ pub use self::claim::{Claim, ClaimRequest, ClaimState, EndReason, Fences, Terms}
 pub use self::event::{Base, Change, ClaimEvent, Cooling, EndedId, Event, IdHash, SemaphoreRecord};
 pub use self::name::{
     CLAIM_ID_BYTES_MAX, CallbackUrl, ClaimId, Holder, Labels, Note, SemaphoreName, TargetName,
+    TokenId, TokenName,
 };
 pub use self::near::nearest;
 pub use self::permits::{PERMITS_SEMAPHORES_MAX, Permits};
@@ -30,6 +34,9 @@ pub use self::settings::{
     Declaration, Origin, SemaphoreSettings, SemaphoreState, SettingsError, bounds,
 };
 pub use self::time::{ServiceTime, WallTime, format_duration, parse_duration};
+pub use self::token::{
+    Patterns, Scope, Scopes, SecretHash, TOKEN_PREFIX, Token, TokenBounds, TokenOrigin, TokenText,
+};
 pub use self::units::{Fence, Priority, Revision, Sequence};
 
 /// Why a text or number is not a value of one of the types here.

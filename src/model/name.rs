@@ -20,6 +20,8 @@ pub(super) const LABEL_KEY_BYTES_MAX: usize = 64;
 pub(super) const LABEL_VALUE_BYTES_MAX: usize = 256;
 /// Longest note (an admin's reason, a semaphore's description), in bytes of UTF-8.
 pub(super) const NOTE_BYTES_MAX: usize = 512;
+/// Longest name of a token, in bytes of UTF-8.
+const TOKEN_NAME_BYTES_MAX: usize = 128;
 /// Longest URL of a callback, in bytes.
 pub(super) const CALLBACK_URL_BYTES_MAX: usize = 2_048;
 
@@ -123,6 +125,20 @@ text_type! {
             && text.bytes().all(|b| b.is_ascii_graphic())
     },
     "a URL of 1 to 2048 visible ASCII characters"
+}
+
+text_type! {
+    /// The public part of a token: 4 to 32 of `a-z 0-9`.
+    TokenId,
+    |text| (4..=32).contains(&text.len()) && text.bytes().all(super::token::is_token_byte),
+    "4 to 32 of a-z 0-9"
+}
+
+text_type! {
+    /// What people call a token: the farm, machine or person that has it.
+    TokenName,
+    |text| (1..=TOKEN_NAME_BYTES_MAX).contains(&text.len()) && !has_control(text),
+    "1 to 128 bytes of text without control characters"
 }
 
 fn has_control(text: &str) -> bool {

@@ -56,6 +56,9 @@ counter! {
 pub struct Priority(i8);
 
 impl Priority {
+    /// The highest there is.
+    pub const MAX: Priority = Priority(100);
+
     /// Checks the range.
     ///
     /// # Errors

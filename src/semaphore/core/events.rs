@@ -122,7 +122,7 @@ impl Core {
         if !live.claim.apply(event, stamp.at, stamp.revision) {
             return false;
         }
-        if event.is_about_callback() {
+        if event.leaves_state() {
             return true;
         }
         self.leave_standing(stamp, sequence);

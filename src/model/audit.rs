@@ -1,0 +1,79 @@
+//! What an admin did and what was refused, for whoever looks it up later.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Note, Token, TokenId, TokenName, WallTime};
+
+/// Who did it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Actor {
+    /// Somebody with a token.
+    Token {
+        /// Its id.
+        id: TokenId,
+        /// Its name at that time.
+        name: TokenName,
+    },
+    /// Somebody without one.
+    Anonymous,
+    /// The configuration file said so.
+    Configuration,
+    /// The daemon by itself, or whoever started it with an option.
+    Daemon,
+}
+
+impl Actor {
+    /// Whoever has this token.
+    #[must_use]
+    pub fn of(token: &Token) -> Actor {
+        Actor::Token { id: token.id.clone(), name: token.name.clone() }
+    }
+
+    /// The kind of actor in the words of the API.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Actor::Token { .. } => "token",
+            Actor::Anonymous => "anonymous",
+            Actor::Configuration => "configuration",
+            Actor::Daemon => "daemon",
+        }
+    }
+}
+
+/// One row of the audit log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEntry {
+    /// Who.
+    pub actor: Actor,
+    /// From where, where it came over the network.
+    pub address: Option<IpAddr>,
+    /// What: a word such as `semaphore.set`, or the method of a refused request.
+    pub action: Box<str>,
+    /// On what: `semaphore FlexLM`, `claim 7f3c`, or the path of a refused request.
+    pub object: Box<str>,
+    /// What it was before, JSON.
+    pub old: Option<Box<str>>,
+    /// What it is from now on, JSON.
+    pub new: Option<Box<str>>,
+    /// Why, in the admin's words.
+    pub reason: Option<Note>,
+    /// `done`, or the code of the error.
+    pub result: Box<str>,
+    /// Refused tries of an address within a minute are one row. With each that comes the row is written anew.
+    pub tries: Option<Tries>,
+}
+
+/// Tries that were refused with the same code, from the same address, within a minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tries {
+    /// The minute's begin.
+    pub minute: WallTime,
+    /// How many so far.
+    pub count: u32,
+}
+
+/// What [`AuditEntry::result`] says of an act that was done.
+pub const AUDIT_DONE: &str = "done";
