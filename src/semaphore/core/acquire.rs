@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     CLAIM_REQUESTS_MAX, Core, Error, Outcome, Place, Presence, Semaphore, SetKey, Standing, Tx,
     timers::Timer,
+    tokens::{check_use, is_same_owner, is_taken_over},
 };
 use crate::model::{
     ClaimEvent, ClaimId, ClaimRequest, ClaimState, Event, SemaphoreName, SemaphoreSettings,
@@ -21,7 +22,9 @@ impl Core {
     ) -> Result<Outcome, Error> {
         self.ended.forget(tx.stamp.now.wall);
         if let Some((sequence, live)) = self.live(&id) {
-            if live.claim.terms.fingerprint != request.fingerprint {
+            if live.claim.terms.fingerprint != request.fingerprint
+                || !is_same_owner(tx, &live.claim)
+            {
                 return Err(Error::ClaimDiffers(id));
             }
             let confirms = !live.claim.terms.has_callback;
@@ -37,10 +40,12 @@ impl Core {
         if !queues {
             self.check_available(&terms)?;
         }
+        self.check_owned(tx)?;
         self.check_bounds(&terms, place)?;
 
         let sequence = place.sequence;
         self.emit(tx, Event::ClaimQueued { id, sequence, terms: Arc::new(terms) });
+        self.own(tx, sequence);
         if let Some(callback) = callback {
             let event = ClaimEvent::CallbackSet { callback };
             self.emit(tx, Event::Claim { sequence, event });
@@ -61,6 +66,12 @@ impl Core {
                 None => Error::UnknownClaim(id.clone()),
             });
         };
+        let is_taken_over = is_taken_over(tx, &live.claim);
+        if is_taken_over {
+            self.check_owned(tx)?;
+        } else {
+            check_use(tx, &live.claim, id)?;
+        }
         if let Some(ttl) = ttl {
             let ttl_max = self.ttl_max(live.claim.terms.permits.names());
             if ttl > ttl_max {
@@ -68,6 +79,9 @@ impl Core {
             }
         }
         let outcome = self.attend(tx, sequence, blocks, true);
+        if is_taken_over {
+            self.own(tx, sequence);
+        }
         if let (Some(asked), Some(live)) = (ttl, self.claims.get(&sequence))
             && matches!(live.claim.state, ClaimState::Held { ttl, .. } if ttl != asked)
         {

@@ -1,7 +1,7 @@
 //! Registering, changing and unregistering semaphores.
 
 use super::{Core, Error, Outcome, Tx};
-use crate::model::{EndReason, Event, Origin, SemaphoreName, SemaphoreSettings, Sequence};
+use crate::model::{EndReason, Event, Note, Origin, SemaphoreName, SemaphoreSettings, Sequence};
 
 impl Core {
     pub(super) fn set_semaphore(
@@ -58,6 +58,7 @@ impl Core {
         tx: &mut Tx<'_>,
         name: &SemaphoreName,
         force: bool,
+        note: Option<&Note>,
     ) -> Result<Outcome, Error> {
         let Some(semaphore) = self.semaphores.get(name) else {
             return Err(Error::UnknownSemaphore(name.clone()));
@@ -68,7 +69,7 @@ impl Core {
             return Err(Error::SemaphoreInUse { name: name.clone(), claims: claims.len() });
         }
         for sequence in claims {
-            self.end(tx, sequence, EndReason::Revoked, None);
+            self.end(tx, sequence, EndReason::Revoked, note.cloned());
         }
         self.drop_cooling(tx, name, u32::MAX);
         self.emit(tx, Event::SemaphoreRemoved { name: name.clone() });

@@ -1,10 +1,10 @@
 //! What the core is told, and what it says to that.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::model::{
-    ClaimId, ClaimRequest, Delivery, EndReason, Note, Origin, SemaphoreName, SemaphoreSettings,
-    Sequence, WallTime,
+    AuditEntry, ClaimId, ClaimRequest, Delivery, EndReason, Note, Origin, SemaphoreName,
+    SemaphoreSettings, Sequence, Token, TokenId, WallTime,
 };
 
 /// A command. One that is refused changes nothing.
@@ -64,6 +64,8 @@ pub enum Command {
         name: SemaphoreName,
         /// Whether its claims may end as revoked.
         force: bool,
+        /// What the admin says to their holders.
+        note: Option<Note>,
     },
     /// A claim's callback is being called, or was.
     NoteDelivery {
@@ -71,6 +73,26 @@ pub enum Command {
         sequence: Sequence,
         /// What came of it.
         delivery: Delivery,
+    },
+    /// Makes a token, or changes one.
+    SetToken {
+        /// All of it.
+        token: Arc<Token>,
+    },
+    /// Revokes a token.
+    RevokeToken {
+        /// Which.
+        id: TokenId,
+    },
+    /// Notes when tokens were used last. Ids that nobody has any more are ignored.
+    NoteTokensUsed {
+        /// Which, and when.
+        used: Vec<(TokenId, WallTime)>,
+    },
+    /// Notes in the audit log what changes nothing.
+    NoteAudit {
+        /// The row.
+        entry: Box<AuditEntry>,
     },
     /// Time has passed: ends what is over.
     Timeout,
@@ -182,6 +204,15 @@ pub enum Error {
         /// The bound.
         claims_max: usize,
     },
+    /// The token has as many live claims as it may.
+    #[error("a token has at most {claims_max} claims")]
+    TokenClaimsFull {
+        /// The bound.
+        claims_max: u32,
+    },
+    /// There is no such token.
+    #[error("there is no token {0}")]
+    UnknownToken(TokenId),
     /// A bound of the core is reached.
     #[error("{bound} = {limit} is reached")]
     Full {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{Core, Error, Outcome, TIMEOUT_TIMERS_MAX, Tx, timers::Timer};
+use super::{Core, Error, Outcome, TIMEOUT_TIMERS_MAX, Tx, timers::Timer, tokens::check_use};
 use crate::model::{
     ClaimEvent, ClaimId, ClaimState, Delivery, DeliveryResult, EndReason, Event, Note,
     SemaphoreName, Sequence,
@@ -36,6 +36,7 @@ impl Core {
                 None => Err(Error::UnknownClaim(id.clone())),
             };
         };
+        check_use(tx, &live.claim, id)?;
         let is_held = matches!(live.claim.state, ClaimState::Held { .. });
         let touched = self.end(tx, sequence, if is_held { held } else { not_held }, note);
         self.settle_semaphores(tx, &touched);

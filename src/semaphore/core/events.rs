@@ -30,6 +30,16 @@ impl Core {
             Event::CoolingEnded { semaphore, sequence, permits } => {
                 self.apply_cooling_ended(stamp, semaphore, *sequence, *permits)
             }
+            Event::TokenSet { token } => {
+                self.tokens.insert(token.id.clone(), Arc::clone(token));
+                true
+            }
+            Event::TokenRevoked { id } => self.tokens.remove(id).is_some(),
+            Event::TokensUsed { used } => {
+                self.apply_tokens_used(used);
+                true
+            }
+            Event::Audit { .. } => true,
         }
     }
 
@@ -111,6 +121,7 @@ impl Core {
         }
         self.sequence = self.sequence.max(sequence);
         self.ids.insert(claim.id.clone(), sequence);
+        self.count_owned(claim.owner.as_ref(), true);
         let standing = Standing::Waiting { presence, set, wait_until };
         self.claims.insert(sequence, Live { claim, standing });
         self.update_eligible(sequence);
@@ -119,8 +130,13 @@ impl Core {
 
     fn apply_claim(&mut self, stamp: Stamp, sequence: Sequence, event: &ClaimEvent) -> bool {
         let Some(live) = self.claims.get_mut(&sequence) else { return false };
+        let owner_before = live.claim.owner.clone();
         if !live.claim.apply(event, stamp.at, stamp.revision) {
             return false;
+        }
+        if let ClaimEvent::OwnerSet { token } = event {
+            self.count_owned(owner_before.as_ref(), false);
+            self.count_owned(Some(token), true);
         }
         if event.leaves_state() {
             return true;
@@ -130,6 +146,7 @@ impl Core {
             ClaimEvent::Ended { reason, cooling, .. } => {
                 let Some(live) = self.claims.remove(&sequence) else { return false };
                 self.ids.remove(&live.claim.id);
+                self.count_owned(live.claim.owner.as_ref(), false);
                 for (name, cooldown) in cooling {
                     let cooling = Cooling {
                         semaphore: name.clone(),

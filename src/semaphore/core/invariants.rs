@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Core, Place, Semaphore, Standing};
-use crate::model::{ClaimState, Fence, SemaphoreName, SemaphoreState, Sequence};
+use crate::model::{ClaimState, Fence, SemaphoreName, SemaphoreState, Sequence, TokenId};
 
 /// What the claims themselves say about a semaphore.
 #[derive(Default)]
@@ -31,7 +31,16 @@ impl Core {
             return Err(format!("claims name {name}, which does not exist"));
         }
         self.check_claims()?;
+        self.check_owned_counts()?;
         self.check_grants()
+    }
+
+    fn check_owned_counts(&self) -> Result<(), String> {
+        let mut owned: BTreeMap<TokenId, u32> = BTreeMap::new();
+        for owner in self.claims.values().filter_map(|live| live.claim.owner.clone()) {
+            *owned.entry(owner).or_default() += 1;
+        }
+        if owned == self.owned { Ok(()) } else { Err("the claims of tokens are miscounted".into()) }
     }
 
     fn tallies(&self) -> Result<BTreeMap<&SemaphoreName, Tally>, String> {

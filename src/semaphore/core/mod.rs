@@ -31,6 +31,7 @@ mod line;
 mod recover;
 mod settle;
 mod timers;
+mod tokens;
 mod view;
 
 use std::{
@@ -47,8 +48,8 @@ pub use self::{
 };
 use self::{ended::EndedIds, line::Line, timers::Timers};
 use crate::model::{
-    Claim, ClaimId, Cooling, Event, Fence, Origin, Revision, SemaphoreName, SemaphoreSettings,
-    Sequence, ServiceTime, WallTime,
+    AuditEntry, Claim, ClaimId, Cooling, Event, Fence, Origin, Revision, SemaphoreName,
+    SemaphoreSettings, Sequence, ServiceTime, Token, TokenId, WallTime,
 };
 
 /// Most requests that may block on one claim; one more is answered at once.
@@ -81,6 +82,8 @@ pub struct Limits {
     pub waiting_sets_max: usize,
     /// Ids of ended claims that are remembered, 1,000,000 by default.
     pub ended_ids_max: usize,
+    /// Tokens, 10,000 by default.
+    pub tokens_max: usize,
 }
 
 impl Default for Limits {
@@ -91,6 +94,7 @@ impl Default for Limits {
             queue_claims_max: 1_000_000,
             waiting_sets_max: 1_024,
             ended_ids_max: 1_000_000,
+            tokens_max: 10_000,
         }
     }
 }
@@ -200,11 +204,21 @@ struct Stamp {
 /// claims that would be granted in that moment.
 pub type There<'a> = &'a mut dyn FnMut(Sequence) -> bool;
 
+/// On whose behalf a command is made, and what the audit log says of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Behalf {
+    /// The token of who asks. Without one everything is allowed: tokens are switched off, or the service asks itself.
+    pub token: Option<Arc<Token>>,
+    /// The row that goes into the same change, if there is one.
+    pub audit: Option<Box<AuditEntry>>,
+}
+
 /// A command on its way: when it happens, and what has happened by it.
 struct Tx<'a> {
     stamp: Stamp,
     events: &'a mut Vec<Event>,
     there: There<'a>,
+    by: Option<Arc<Token>>,
     /// The claim whose holder's request is being handled: it is granted, not offered.
     attended: Option<Sequence>,
 }
@@ -227,6 +241,9 @@ pub struct Core {
     sets: BTreeMap<SetKey, WaitingSet>,
     timers: Timers,
     ended: EndedIds,
+    tokens: BTreeMap<TokenId, Arc<Token>>,
+    /// How many live claims each token has; none of them is 0.
+    owned: BTreeMap<TokenId, u32>,
     /// Claims that have ended and were not taken yet: see [`Core::take_ended`].
     just_ended: Vec<Claim>,
 }
@@ -247,6 +264,8 @@ impl Core {
             sets: BTreeMap::new(),
             timers: Timers::default(),
             ended: EndedIds::new(limits.ended_ids_max),
+            tokens: BTreeMap::new(),
+            owned: BTreeMap::new(),
             just_ended: Vec::new(),
         }
     }
@@ -264,12 +283,7 @@ impl Core {
         self.apply_asking(now, command, &mut |_| true, events)
     }
 
-    /// Handles a command. What happened by it is appended to `events`; if anything did, it is one change
-    /// with the next revision, [`Core::revision`] from then on.
-    ///
-    /// Before permits go to a claim because requests block on it, `there` is asked. A no makes the claim
-    /// absent, with none of its requests left, and the next in the order is looked at. Like time, the answers
-    /// are a parameter: the same ones give the same events.
+    /// Handles a command of the service itself; see [`Core::apply_for`].
     ///
     /// # Errors
     /// The command is refused, and nothing was changed.
@@ -280,33 +294,68 @@ impl Core {
         there: There<'_>,
         events: &mut Vec<Event>,
     ) -> Result<Outcome, Error> {
+        self.apply_for(Behalf::default(), now, command, there, events)
+    }
+
+    /// Handles a command. What happened by it is appended to `events`; if anything did, it is one change
+    /// with the next revision, [`Core::revision`] from then on.
+    ///
+    /// Before permits go to a claim because requests block on it, `there` is asked. A no makes the claim
+    /// absent, with none of its requests left, and the next in the order is looked at. Like time, the answers
+    /// are a parameter: the same ones give the same events.
+    ///
+    /// # Errors
+    /// The command is refused, and nothing was changed.
+    pub fn apply_for(
+        &mut self,
+        behalf: Behalf,
+        now: Now,
+        command: Command,
+        there: There<'_>,
+        events: &mut Vec<Event>,
+    ) -> Result<Outcome, Error> {
         let before = events.len();
         let stamp = Stamp { revision: self.revision.next(), now, at: now.wall };
-        let mut tx = Tx { stamp, events, there, attended: None };
-        let outcome = match command {
-            Command::Acquire { id, request, blocks } => self.acquire(&mut tx, id, request, blocks),
-            Command::Renew { id, ttl, blocks } => self.renew(&mut tx, &id, ttl, blocks),
-            Command::Release { id } => self.release(&mut tx, &id),
-            Command::Revoke { id, note } => self.revoke(&mut tx, &id, note),
-            Command::Unblock { sequence, closed } => Ok(self.unblock(&mut tx, sequence, closed)),
-            Command::SetSemaphore { name, settings, origin, force } => {
-                self.set_semaphore(&mut tx, &name, settings, origin, force)
-            }
-            Command::RemoveSemaphore { name, force } => {
-                self.remove_semaphore(&mut tx, &name, force)
-            }
-            Command::NoteDelivery { sequence, delivery } => {
-                Ok(self.note_delivery(&mut tx, sequence, delivery))
-            }
-            Command::Timeout => Ok(self.handle_timeout(&mut tx)),
-            Command::Resume => Ok(self.resume(&mut tx)),
-        };
-        let happened = events.len() > before;
+        let Behalf { token: by, audit } = behalf;
+        let mut tx = Tx { stamp, events, there, by, attended: None };
+        let outcome = self.command(&mut tx, command);
+        let happened = tx.events.len() > before;
         debug_assert!(outcome.is_ok() || !happened, "a refused command must not change anything");
+        if let Some(entry) = audit.filter(|_| happened) {
+            self.emit(&mut tx, Event::Audit { entry });
+        }
         if happened {
             self.revision = stamp.revision;
         }
         outcome
+    }
+
+    fn command(&mut self, tx: &mut Tx<'_>, command: Command) -> Result<Outcome, Error> {
+        match command {
+            Command::Acquire { id, request, blocks } => self.acquire(tx, id, request, blocks),
+            Command::Renew { id, ttl, blocks } => self.renew(tx, &id, ttl, blocks),
+            Command::Release { id } => self.release(tx, &id),
+            Command::Revoke { id, note } => self.revoke(tx, &id, note),
+            Command::Unblock { sequence, closed } => Ok(self.unblock(tx, sequence, closed)),
+            Command::SetSemaphore { name, settings, origin, force } => {
+                self.set_semaphore(tx, &name, settings, origin, force)
+            }
+            Command::RemoveSemaphore { name, force, note } => {
+                self.remove_semaphore(tx, &name, force, note.as_ref())
+            }
+            Command::NoteDelivery { sequence, delivery } => {
+                Ok(self.note_delivery(tx, sequence, delivery))
+            }
+            Command::SetToken { token } => self.set_token(tx, token),
+            Command::RevokeToken { id } => self.revoke_token(tx, id),
+            Command::NoteTokensUsed { used } => Ok(self.note_tokens_used(tx, used)),
+            Command::NoteAudit { entry } => {
+                self.emit(tx, Event::Audit { entry });
+                Ok(Outcome::Done)
+            }
+            Command::Timeout => Ok(self.handle_timeout(tx)),
+            Command::Resume => Ok(self.resume(tx)),
+        }
     }
 
     /// When the next deadline comes due. A deadline by the wall clock is taken as it looks now.

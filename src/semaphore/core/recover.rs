@@ -43,6 +43,9 @@ impl Core {
             semaphore.touched = revision;
             core.semaphores.insert(record.name, semaphore);
         }
+        for token in base.tokens {
+            core.tokens.insert(token.id.clone(), token);
+        }
         let stamp = Stamp { revision, now, at: now.wall };
         for claim in base.claims {
             let id = claim.id.clone();
@@ -76,6 +79,7 @@ impl Core {
             return false;
         }
         self.sequence = self.sequence.max(sequence);
+        self.count_owned(claim.owner.as_ref(), true);
         // `enter_standing` sets the true deadline.
         let standing = Standing::Offered { until: ServiceTime::default() };
         self.claims.insert(sequence, super::Live { claim, standing });
@@ -121,6 +125,7 @@ impl Core {
             semaphores: self.semaphores.iter().map(record).collect(),
             claims: self.claims.values().map(|live| live.claim.clone()).collect(),
             cooling: cooling.map(|(cooling, _)| cooling.clone()).collect(),
+            tokens: self.tokens.values().cloned().collect(),
         }
     }
 }

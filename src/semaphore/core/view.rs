@@ -205,7 +205,7 @@ impl Core {
     }
 
     /// A page of the live claims. Of one semaphore: its holders by arrival, then its queue in order. Of
-    /// all: by arrival. A page ends after `claims_max` claims, or after [`LIST_SCAN_MAX`] were looked at.
+    /// all: by arrival. Only those that `may_see` says yes to are in it. A page ends after `claims_max` claims, or after [`LIST_SCAN_MAX`] were looked at.
     #[must_use]
     pub fn list(
         &self,
@@ -214,6 +214,7 @@ impl Core {
         holder: Option<&Holder>,
         after: Option<Cursor>,
         claims_max: usize,
+        may_see: impl Fn(&Claim) -> bool,
     ) -> Listed {
         let matches = |sequence: &Sequence| {
             self.claims.get(sequence).is_some_and(|live| {
@@ -223,7 +224,9 @@ impl Core {
                     ClaimState::Held { .. } => state.is_none_or(|s| s == ListedState::Held),
                     ClaimState::Ended { .. } => false,
                 };
-                in_state && holder.is_none_or(|h| live.claim.terms.holder.as_ref() == Some(h))
+                in_state
+                    && may_see(&live.claim)
+                    && holder.is_none_or(|h| live.claim.terms.holder.as_ref() == Some(h))
             })
         };
         let mut listed = Listed::default();

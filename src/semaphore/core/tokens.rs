@@ -1,0 +1,129 @@
+//! Tokens, and which claims they have.
+//!
+//! Whether a request's secret is right, and what its scopes allow, is decided before a command is made. What depends on
+//! the state is decided here: to whom a claim belongs, who may confirm it, and how many a token has.
+
+use std::sync::Arc;
+
+use super::{Core, Error, Outcome, Tx};
+use crate::model::{
+    Claim, ClaimEvent, ClaimId, ClaimState, Event, Sequence, Token, TokenId, WallTime,
+};
+
+impl Core {
+    /// A token by its id.
+    #[must_use]
+    pub fn token(&self, id: &TokenId) -> Option<&Arc<Token>> {
+        self.tokens.get(id)
+    }
+
+    /// All tokens, by id.
+    pub fn tokens(&self) -> impl Iterator<Item = &Arc<Token>> {
+        self.tokens.values()
+    }
+
+    /// How many live claims a token has.
+    #[must_use]
+    pub fn claims_of_token(&self, id: &TokenId) -> u32 {
+        self.owned.get(id).copied().unwrap_or_default()
+    }
+
+    pub(super) fn set_token(
+        &mut self,
+        tx: &mut Tx<'_>,
+        token: Arc<Token>,
+    ) -> Result<Outcome, Error> {
+        let outcome = match self.tokens.get(&token.id) {
+            Some(present) if *present == token => return Ok(Outcome::Done),
+            Some(_) => Outcome::Done,
+            None if self.tokens.len() >= self.limits.tokens_max => {
+                return Err(Error::Full { bound: "tokens_max", limit: self.limits.tokens_max });
+            }
+            None => Outcome::Registered,
+        };
+        self.emit(tx, Event::TokenSet { token });
+        Ok(outcome)
+    }
+
+    pub(super) fn revoke_token(&mut self, tx: &mut Tx<'_>, id: TokenId) -> Result<Outcome, Error> {
+        if !self.tokens.contains_key(&id) {
+            return Err(Error::UnknownToken(id));
+        }
+        self.emit(tx, Event::TokenRevoked { id });
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn note_tokens_used(
+        &mut self,
+        tx: &mut Tx<'_>,
+        mut used: Vec<(TokenId, WallTime)>,
+    ) -> Outcome {
+        used.retain(|(id, _)| self.tokens.contains_key(id));
+        if !used.is_empty() {
+            self.emit(tx, Event::TokensUsed { used: used.into() });
+        }
+        Outcome::Done
+    }
+
+    pub(super) fn apply_tokens_used(&mut self, used: &[(TokenId, WallTime)]) {
+        for (id, at) in used {
+            if let Some(token) = self.tokens.get_mut(id) {
+                Arc::make_mut(token).last_used_at = Some(*at);
+            }
+        }
+    }
+
+    /// Has a claim belong to the token on whose behalf the command is made.
+    pub(super) fn own(&mut self, tx: &mut Tx<'_>, sequence: Sequence) {
+        if let Some(token) = tx.by.as_ref().map(|token| token.id.clone()) {
+            let event = ClaimEvent::OwnerSet { token };
+            self.emit(tx, Event::Claim { sequence, event });
+        }
+    }
+
+    /// Whether another claim may belong to the token on whose behalf the command is made.
+    pub(super) fn check_owned(&self, tx: &Tx<'_>) -> Result<(), Error> {
+        let Some(token) = &tx.by else { return Ok(()) };
+        match token.bounds.claims_max {
+            Some(claims_max) if self.claims_of_token(&token.id) >= claims_max => {
+                Err(Error::TokenClaimsFull { claims_max })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// One claim more or less of its owner.
+    pub(super) fn count_owned(&mut self, owner: Option<&TokenId>, is_more: bool) {
+        let Some(owner) = owner else { return };
+        let count = self.claims_of_token(owner);
+        match if is_more { count.saturating_add(1) } else { count.saturating_sub(1) } {
+            0 => self.owned.remove(owner),
+            count => self.owned.insert(owner.clone(), count),
+        };
+    }
+}
+
+/// Whether a claim that is there belongs to whoever makes the same request again.
+pub(super) fn is_same_owner(tx: &Tx<'_>, claim: &Claim) -> bool {
+    match (&tx.by, &claim.owner) {
+        (Some(token), Some(owner)) => token.id == *owner,
+        (None, _) | (_, None) => true,
+    }
+}
+
+/// Whether the command may see and end a claim. If not, there is none for it.
+pub(super) fn check_use(tx: &Tx<'_>, claim: &Claim, id: &ClaimId) -> Result<(), Error> {
+    match &tx.by {
+        Some(token) if !token.may_use(claim) => Err(Error::UnknownClaim(id.clone())),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a renew makes the claim that of another token: the job that a callback has started confirms it with the token
+/// that it has.
+pub(super) fn is_taken_over(tx: &Tx<'_>, claim: &Claim) -> bool {
+    let is_offered = matches!(claim.state, ClaimState::Offered { .. });
+    let is_others = !is_same_owner(tx, claim);
+    let covers = || tx.by.as_ref().is_some_and(|token| token.covers(claim));
+    is_others && is_offered && claim.callback.is_some() && covers()
+}
