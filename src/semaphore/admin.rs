@@ -1,15 +1,24 @@
 //! Registering, changing and unregistering semaphores.
 
 use super::{
-    Refusal, Seen, Service,
+    Asker, Refusal, Seen, Service,
     core::{Command, Outcome, SemaphoreView},
 };
-use crate::model::{Origin, SemaphoreName, SemaphoreSettings};
+use crate::model::{AuditEntry, Note, Origin, SemaphoreName, SemaphoreSettings};
 
 /// What a semaphore's settings become, seen from what they are (`None`: it does not exist); an error
 /// refuses the change.
-pub type SettingsChange<'a, E> =
-    &'a dyn Fn(Option<&SemaphoreView>) -> Result<(SemaphoreSettings, Origin), E>;
+pub type SettingsChange<'a, E> = &'a dyn Fn(Option<&SemaphoreView>) -> Result<SetSettings, E>;
+
+/// What a semaphore's settings become.
+pub struct SetSettings {
+    /// All of them.
+    pub settings: SemaphoreSettings,
+    /// Who declares it.
+    pub origin: Origin,
+    /// What the audit log says of it.
+    pub audit: Option<Box<AuditEntry>>,
+}
 
 impl Service {
     /// Registers a semaphore or changes its settings, atomically: `change` sees the present ones. Tells
@@ -21,14 +30,18 @@ impl Service {
         &self,
         name: &SemaphoreName,
         force: bool,
+        asker: &Asker,
         change: SettingsChange<'_, E>,
     ) -> Result<Seen<(bool, SemaphoreView)>, E> {
         let mut state = self.shared.state.lock();
         let present = state.core.semaphore(name);
-        let (settings, origin) = change(present.as_ref())?;
+        let SetSettings { settings, origin, audit } = change(present.as_ref())?;
         let command = Command::SetSemaphore { name: name.clone(), settings, origin, force };
-        let outcome =
-            self.shared.apply(&mut state, command).1.map_err(|error| state.refusal(error))?;
+        let outcome = self
+            .shared
+            .apply_for(&mut state, asker.acts(audit), command)
+            .1
+            .map_err(|error| state.refusal(error))?;
         let revision = state.core.revision();
         let view = state.core.semaphore(name).ok_or(Refusal::Stopping)?;
         Ok(Seen { what: (outcome == Outcome::Registered, view), revision })
@@ -38,10 +51,19 @@ impl Service {
     ///
     /// # Errors
     /// When there is none, or live claims name it and `force` is not given.
-    pub fn remove_semaphore(&self, name: &SemaphoreName, force: bool) -> Result<Seen<()>, Refusal> {
+    pub fn remove_semaphore(
+        &self,
+        name: &SemaphoreName,
+        (force, note): (bool, Option<Note>),
+        asker: &Asker,
+        audit: Option<Box<AuditEntry>>,
+    ) -> Result<Seen<()>, Refusal> {
         let mut state = self.shared.state.lock();
-        let command = Command::RemoveSemaphore { name: name.clone(), force };
-        self.shared.apply(&mut state, command).1.map_err(|error| state.refusal(error))?;
+        let command = Command::RemoveSemaphore { name: name.clone(), force, note };
+        self.shared
+            .apply_for(&mut state, asker.acts(audit), command)
+            .1
+            .map_err(|error| state.refusal(error))?;
         Ok(Seen { what: (), revision: state.core.revision() })
     }
 }

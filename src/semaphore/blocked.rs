@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Attempted, Peer, Refusal, Shared,
+    Asker, Attempted, Peer, Refusal, Shared,
     core::{Command, Error, Now, Outcome},
     gate::{Gate, Slot},
     gates::Entry,
@@ -28,7 +28,7 @@ pub struct BlockedClaim {
     asked: Asked,
     gate: Arc<Gate>,
     entry: Entry,
-    peer: Option<Arc<Peer>>,
+    asker: Asker,
     deadline: Instant,
     /// Whether the claim knows that the request is over.
     left: bool,
@@ -40,11 +40,11 @@ impl BlockedClaim {
         shared: Arc<Shared>,
         asked: Asked,
         (gate, entry): (Arc<Gate>, Entry),
-        peer: Option<Arc<Peer>>,
+        asker: Asker,
         deadline: Instant,
         slot: Slot,
     ) -> BlockedClaim {
-        BlockedClaim { shared, asked, gate, entry, peer, deadline, left: false, _slot: slot }
+        BlockedClaim { shared, asked, gate, entry, asker, deadline, left: false, _slot: slot }
     }
 
     /// Blocks until the claim does not wait any more, the wait is over, the client is gone, or the service
@@ -67,7 +67,7 @@ impl BlockedClaim {
         let shared = Arc::clone(&self.shared);
         let late = Instant::now() >= self.deadline;
         // One who hung up just now is not somewhere between two requests.
-        let closed = late && self.peer.as_ref().is_some_and(|peer| peer.is_gone());
+        let closed = late && self.asker.peer.as_ref().is_some_and(|peer| peer.is_gone());
         let mut state = shared.state.lock();
         let claim_state = match state.core.claim_by_sequence(self.entry.sequence) {
             Some(view) => view.claim.state.clone(),
@@ -98,7 +98,8 @@ impl BlockedClaim {
     fn arrived(&self, shared: &Shared, state: &mut State) -> Attempted {
         let (now, outcome) = match &self.asked {
             Asked::Renew { id, ttl } => {
-                shared.apply(state, Command::Renew { id: id.clone(), ttl: *ttl, blocks: false })
+                let command = Command::Renew { id: id.clone(), ttl: *ttl, blocks: false };
+                shared.apply_for(state, self.asker.behalf(), command)
             }
             Asked::Acquire { .. } => {
                 let sequence = self.entry.sequence;
@@ -158,7 +159,7 @@ impl Shared {
     }
 
     /// Tells the core that a request does not block on its claim any more.
-    fn unblock(&self, state: &mut State, entry: Entry, closed: bool) -> Now {
+    pub(super) fn unblock(&self, state: &mut State, entry: Entry, closed: bool) -> Now {
         let command = Command::Unblock { sequence: entry.sequence, closed };
         let (now, outcome) = self.apply(state, command);
         self.hand_over(state);

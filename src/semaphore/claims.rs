@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    BlockedClaim, Peer, Service,
+    Asker, BlockedClaim, Service,
     blocked::Asked,
     core::{
         CLAIM_REQUESTS_MAX, ClaimView, Command, Core, ENDED_REMEMBERED, Error, Now, Outcome,
@@ -15,7 +15,7 @@ use super::{
     gates::Role,
     state::State,
 };
-use crate::model::{Claim, ClaimId, ClaimRequest, Note, Revision, Sequence, WallTime};
+use crate::model::{AuditEntry, Claim, ClaimId, ClaimRequest, Note, Revision, Sequence, WallTime};
 
 /// A live claim as a reply shows it.
 #[derive(Clone, Debug)]
@@ -70,13 +70,13 @@ impl Service {
         id: ClaimId,
         request: ClaimRequest,
         wait: Option<Duration>,
-        peer: Option<Arc<Peer>>,
+        asker: Asker,
     ) -> Attempt {
         if self.shared.is_storage_low() && !self.is_known(&id) {
             return Attempt::Done(Err(Refusal::StorageLow));
         }
         let again = Asked::Acquire { id: id.clone() };
-        self.attempt(wait, peer, again, |blocks| Command::Acquire { id, request, blocks })
+        self.attempt(wait, asker, again, |blocks| Command::Acquire { id, request, blocks })
     }
 
     /// Whether the id is that of a claim that lives, or of one that ended and is remembered: then an acquire makes no new
@@ -97,27 +97,28 @@ impl Service {
         id: ClaimId,
         ttl: Option<Duration>,
         wait: Option<Duration>,
-        peer: Option<Arc<Peer>>,
+        asker: Asker,
     ) -> Attempt {
         let again = Asked::Renew { id: id.clone(), ttl };
-        self.attempt(wait, peer, again, |blocks| Command::Renew { id, ttl, blocks })
+        self.attempt(wait, asker, again, |blocks| Command::Renew { id, ttl, blocks })
     }
 
     fn attempt(
         &self,
         wait: Option<Duration>,
-        peer: Option<Arc<Peer>>,
+        asker: Asker,
         asked: Asked,
         command: impl FnOnce(bool) -> Command,
     ) -> Attempt {
         let deadline = wait.map(|wait| Instant::now() + wait);
         // Where too many block already the claim keeps its place, only the blocking is refused.
-        let slot = deadline.and_then(|_| self.shared.slots.take());
+        let slot = deadline.and_then(|_| self.shared.slots.take(asker.token.as_deref()));
         let mut state = self.shared.state.lock();
         if state.is_stopping() {
             return Attempt::Done(Err(Refusal::Stopping));
         }
-        let (now, outcome) = self.shared.apply(&mut state, command(slot.is_some()));
+        let (now, outcome) =
+            self.shared.apply_for(&mut state, asker.behalf(), command(slot.is_some()));
         let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(error) => return Attempt::Done(Err(state.refusal(error))),
@@ -128,12 +129,12 @@ impl Service {
                 if state.gates.holders_len(sequence) < usize::from(CLAIM_REQUESTS_MAX) =>
             {
                 self.shared.hand_over(&mut state);
-                let entered = state.gates.enter(sequence, Role::Holder, peer.clone());
+                let entered = state.gates.enter(sequence, Role::Holder, asker.clone());
                 // The peer may be gone already and call back at once.
                 drop(state);
-                self.shared.watch_peer(peer.as_deref(), entered.1);
+                self.shared.watch_peer(asker.peer.as_deref(), entered.1);
                 let shared = Arc::clone(&self.shared);
-                Attempt::Blocked(BlockedClaim::new(shared, asked, entered, peer, deadline, slot))
+                Attempt::Blocked(BlockedClaim::new(shared, asked, entered, asker, deadline, slot))
             }
             (outcome, ..) => Attempt::Done(state.status(now, outcome)),
         }
@@ -143,9 +144,18 @@ impl Service {
     ///
     /// # Errors
     /// When no claim of this id is known.
-    pub fn release(&self, id: ClaimId) -> Result<Revision, Refusal> {
+    pub fn release(
+        &self,
+        id: ClaimId,
+        asker: &Asker,
+        audit: Option<Box<AuditEntry>>,
+    ) -> Result<Revision, Refusal> {
         let mut state = self.shared.state.lock();
-        match self.shared.apply(&mut state, Command::Release { id }).1 {
+        let is_own = state.core.claim(&id).is_none_or(|view| {
+            asker.token.as_ref().is_none_or(|token| view.claim.owner.as_ref() == Some(&token.id))
+        });
+        let behalf = asker.acts(audit.filter(|_| !is_own));
+        match self.shared.apply_for(&mut state, behalf, Command::Release { id }).1 {
             Ok(_) => Ok(state.core.revision()),
             Err(error) => Err(state.refusal(error)),
         }
@@ -155,22 +165,29 @@ impl Service {
     ///
     /// # Errors
     /// When no claim of this id is known, or what has ended cannot be read.
-    pub fn revoke(&self, id: &ClaimId, note: Option<Note>) -> Result<(Claim, Revision), Refusal> {
+    pub fn revoke(
+        &self,
+        id: &ClaimId,
+        note: Option<Note>,
+        asker: &Asker,
+        audit: Option<Box<AuditEntry>>,
+    ) -> Result<(Claim, Revision), Refusal> {
         let seen = {
             let mut state = self.shared.state.lock();
             let command = Command::Revoke { id: id.clone(), note };
-            if let (_, Err(error)) = self.shared.apply(&mut state, command) {
+            let behalf = asker.acts(audit);
+            if let (_, Err(error)) = self.shared.apply_for(&mut state, behalf, command) {
                 return Err(state.refusal(error));
             }
             let seen = state.core.revision();
-            if let Some(claim) = state.recently_ended(id) {
+            if let Some(claim) = state.recently_ended(id).filter(|claim| asker.may_use(claim)) {
                 return Ok(((*claim).clone(), seen));
             }
             seen
         };
         match self.shared.history.ended_claim(id) {
-            Ok(Some(claim)) => Ok((claim, seen)),
-            Ok(None) => Err(Refusal::Core(Error::UnknownClaim(id.clone()), seen)),
+            Ok(Some(claim)) if asker.may_use(&claim) => Ok((claim, seen)),
+            Ok(_) => Err(Refusal::Core(Error::UnknownClaim(id.clone()), seen)),
             Err(error) => Err(unreadable(&error)),
         }
     }

@@ -33,7 +33,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{FatalHandler, Shared, gate::Gate, state::State};
+use super::{FatalHandler, Options, Shared, gate::Gate, state::State};
 use crate::{
     model::{Change, Revision, Sequence, WallTime},
     storage::{self, Storage},
@@ -184,6 +184,7 @@ impl Shared {
 pub(super) struct Writer {
     storage: Box<dyn Storage>,
     history_kept: Duration,
+    audit_kept: Duration,
     fatal: FatalHandler,
     failed: bool,
     /// Changes in the journal.
@@ -197,13 +198,14 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(
         storage: Box<dyn Storage>,
-        history_kept: Duration,
+        options: &Options,
         fatal: FatalHandler,
         journal_changes: usize,
     ) -> Writer {
         Writer {
             storage,
-            history_kept,
+            history_kept: options.history_kept,
+            audit_kept: options.audit_kept,
             fatal,
             failed: false,
             journal_changes,
@@ -266,10 +268,11 @@ impl Writer {
             return false;
         }
         let now = shared.clock.now().wall;
-        let kept_ms = i64::try_from(self.history_kept.as_millis()).unwrap_or(i64::MAX);
-        let before = WallTime(now.0.saturating_sub(kept_ms));
-        let pruned = self.storage.prune(before, PRUNE_ROWS_MAX);
-        if self.checked(pruned).is_none_or(|rows| rows < PRUNE_ROWS_MAX) {
+        let pruned = self.storage.prune(before(now, self.history_kept), PRUNE_ROWS_MAX);
+        let claims = self.checked(pruned).unwrap_or_default();
+        let pruned = self.storage.prune_audit(before(now, self.audit_kept), PRUNE_ROWS_MAX);
+        let rows = self.checked(pruned).unwrap_or_default();
+        if claims.max(rows) < PRUNE_ROWS_MAX {
             self.pruned_at = Some(Instant::now());
         }
         true
@@ -293,6 +296,12 @@ impl Writer {
             })
             .ok()
     }
+}
+
+/// What is older than `kept`.
+fn before(now: WallTime, kept: Duration) -> WallTime {
+    let kept_ms = i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
+    WallTime(now.0.saturating_sub(kept_ms))
 }
 
 #[cfg(test)]

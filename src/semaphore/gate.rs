@@ -1,6 +1,7 @@
 //! What blocked threads sleep on, and the bound on their number.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -9,6 +10,8 @@ use std::{
 };
 
 use parking_lot::{Condvar, Mutex};
+
+use crate::model::{Token, TokenId};
 
 /// A Condvar with a counter of changes, so that a change between looking and sleeping is not missed:
 /// read [`Gate::changes`] first, look at the state, then [`Gate::wait`] for a change after that.
@@ -50,20 +53,33 @@ impl Gate {
 pub(super) struct Slots {
     taken: AtomicUsize,
     slots_max: usize,
+    /// Of tokens that have a bound of their own.
+    by_token: Mutex<HashMap<TokenId, u32>>,
 }
 
 impl Slots {
     pub(super) fn new(slots_max: usize) -> Arc<Slots> {
-        Arc::new(Slots { taken: AtomicUsize::new(0), slots_max })
+        Arc::new(Slots { taken: AtomicUsize::new(0), slots_max, by_token: Mutex::default() })
     }
 
     /// A slot, unless all are taken.
-    pub(super) fn take(self: &Arc<Slots>) -> Option<Slot> {
-        if self.taken.fetch_add(1, Ordering::AcqRel) < self.slots_max {
-            return Some(Slot(Arc::clone(self)));
+    pub(super) fn take(self: &Arc<Slots>, token: Option<&Token>) -> Option<Slot> {
+        // Given back when it is dropped, whatever comes of it.
+        let mut slot = Slot { slots: Arc::clone(self), token: None };
+        if self.taken.fetch_add(1, Ordering::AcqRel) >= self.slots_max {
+            return None;
         }
-        self.taken.fetch_sub(1, Ordering::AcqRel);
-        None
+        if let Some((token, requests_max)) = token.and_then(bounded) {
+            let mut by_token = self.by_token.lock();
+            let taken = by_token.entry(token.id.clone()).or_default();
+            if *taken >= requests_max {
+                drop(by_token);
+                return None;
+            }
+            *taken += 1;
+            slot.token = Some(token.id.clone());
+        }
+        Some(slot)
     }
 
     /// How many are taken.
@@ -74,11 +90,27 @@ impl Slots {
 
 /// The right to block; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Slot(Arc<Slots>);
+pub(super) struct Slot {
+    slots: Arc<Slots>,
+    token: Option<TokenId>,
+}
+
+/// A token that has a bound of its own on requests that wait, and that bound.
+fn bounded(token: &Token) -> Option<(&Token, u32)> {
+    Some((token, token.bounds.waiting_requests_max?))
+}
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Ordering::AcqRel);
+        self.slots.taken.fetch_sub(1, Ordering::AcqRel);
+        let Some(token) = &self.token else { return };
+        let mut by_token = self.slots.by_token.lock();
+        if let Some(taken) = by_token.get_mut(token) {
+            *taken -= 1;
+            if *taken == 0 {
+                by_token.remove(token);
+            }
+        }
     }
 }
 
@@ -100,11 +132,11 @@ mod tests {
     #[test]
     fn slots_are_bounded_and_given_back() {
         let slots = Slots::new(2);
-        let first = slots.take();
-        let second = slots.take();
-        assert!(first.is_some() && second.is_some() && slots.take().is_none());
+        let first = slots.take(None);
+        let second = slots.take(None);
+        assert!(first.is_some() && second.is_some() && slots.take(None).is_none());
         drop(first);
-        assert!(slots.take().is_some());
+        assert!(slots.take(None).is_some());
         assert_eq!(slots.taken(), 1);
     }
 }

@@ -2,8 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{gate::Gate, peer::Peer};
-use crate::model::Sequence;
+use super::{Asker, gate::Gate};
+use crate::model::{Sequence, TokenId};
 
 /// The gates of all claims that requests block on. Guarded by the state's lock.
 #[derive(Default)]
@@ -22,7 +22,7 @@ struct ClaimGate {
 struct BlockedRequest {
     number: u64,
     role: Role,
-    peer: Option<Arc<Peer>>,
+    asker: Asker,
     /// The core knows already that it is over.
     over: bool,
 }
@@ -49,12 +49,12 @@ impl Gates {
         &mut self,
         sequence: Sequence,
         role: Role,
-        peer: Option<Arc<Peer>>,
+        asker: Asker,
     ) -> (Arc<Gate>, Entry) {
         self.last_number += 1;
         let number = self.last_number;
         let claim_gate = self.claims.entry(sequence).or_default();
-        claim_gate.requests.push(BlockedRequest { number, role, peer, over: false });
+        claim_gate.requests.push(BlockedRequest { number, role, asker, over: false });
         (Arc::clone(&claim_gate.gate), Entry { sequence, number })
     }
 
@@ -80,14 +80,17 @@ impl Gates {
         request.role == Role::Holder && !request.over
     }
 
-    /// Notes that the core knows: the request is over. Wakes it. Tells whether this is news.
+    /// Notes that the request is over. Wakes it. Tells whether the core has to hear of it: it counts those of the
+    /// holder alone, each once.
     pub(super) fn end(&mut self, entry: Entry) -> bool {
         let Some(claim_gate) = self.claims.get_mut(&entry.sequence) else { return false };
         let requests = &mut claim_gate.requests;
         let request = requests.iter_mut().find(|request| request.number == entry.number);
-        let is_news = request.is_some_and(|request| !std::mem::replace(&mut request.over, true));
+        let is_counted = request.is_some_and(|request| {
+            !std::mem::replace(&mut request.over, true) && request.role == Role::Holder
+        });
         claim_gate.gate.announce();
-        is_news
+        is_counted
     }
 
     /// Whether the core knows that the request is over.
@@ -100,7 +103,7 @@ impl Gates {
     /// Whether one of those who block on the claim is there, as far as can be known. Takes microseconds.
     pub(super) fn is_anybody_there(&self, sequence: Sequence) -> bool {
         self.holders(sequence)
-            .any(|request| request.peer.as_ref().is_none_or(|peer| !peer.is_gone()))
+            .any(|request| request.asker.peer.as_ref().is_none_or(|peer| !peer.is_gone()))
     }
 
     /// Notes that the core knows: all requests of the claim's holder are over. Wakes them.
@@ -109,6 +112,22 @@ impl Gates {
         let requests = claim_gate.requests.iter_mut();
         requests.filter(|r| r.role == Role::Holder).for_each(|request| request.over = true);
         claim_gate.gate.announce();
+    }
+
+    /// The requests of a token. Walks over all that block.
+    pub(super) fn entries_of(&self, token: &TokenId) -> Vec<Entry> {
+        let is_its = |request: &BlockedRequest| {
+            request.asker.token.as_ref().is_some_and(|asking| asking.id == *token)
+        };
+        let of_claim = |(sequence, claim_gate): (&Sequence, &ClaimGate)| {
+            let sequence = *sequence;
+            let its = claim_gate.requests.iter().filter(|request| is_its(request));
+            its.map(|request| Entry { sequence, number: request.number }).collect::<Vec<_>>()
+        };
+        let mut entries: Vec<Entry> = self.claims.iter().flat_map(of_claim).collect();
+        // A hash map has no order, and what happens next should.
+        entries.sort_by_key(|entry| (entry.sequence, entry.number));
+        entries
     }
 
     /// The gate of a claim, if requests sleep on it.
@@ -127,6 +146,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
+    use crate::semaphore::Peer;
 
     #[test]
     fn one_of_the_holders_requests_that_is_there_is_enough() {
@@ -135,9 +155,10 @@ mod tests {
         let closed = Arc::new(AtomicBool::new(false));
         let is_gone = Arc::clone(&closed);
         let peer = Arc::new(Peer::new(move || is_gone.load(Ordering::Relaxed)));
-        let (_, watcher) = gates.enter(claim, Role::Watcher, None);
-        let (_, first) = gates.enter(claim, Role::Holder, Some(Arc::clone(&peer)));
-        let (_, second) = gates.enter(claim, Role::Holder, None);
+        let (_, watcher) = gates.enter(claim, Role::Watcher, Asker::default());
+        let (_, first) =
+            gates.enter(claim, Role::Holder, Asker { token: None, peer: Some(Arc::clone(&peer)) });
+        let (_, second) = gates.enter(claim, Role::Holder, Asker::default());
         closed.store(true, Ordering::Relaxed);
         assert!(gates.is_anybody_there(claim), "of the second nothing is known");
         assert!(gates.leave(second) && !gates.leave(second));
@@ -145,10 +166,12 @@ mod tests {
         gates.end_all(claim);
         assert!(gates.is_over(first) && !gates.is_over(watcher));
         // The claim's holder comes back before the dead request has gone.
-        let (_, third) = gates.enter(claim, Role::Holder, None);
+        let (_, third) = gates.enter(claim, Role::Holder, Asker::default());
         assert!(gates.is_anybody_there(claim));
         assert!(!gates.end(first) && !gates.leave(first) && !gates.leave(watcher));
-        assert!(gates.end(third) && !gates.leave(third));
+        let (_, other) = gates.enter(claim, Role::Watcher, Asker::default());
+        assert!(!gates.end(other), "the core does not count watchers");
+        assert!(gates.end(third) && !gates.leave(third) && !gates.leave(other));
         assert!(gates.claims.is_empty());
     }
 }

@@ -6,9 +6,9 @@ use std::{
 };
 
 use super::{
-    ClaimStatus, Peer, Refusal, Service, Shared,
+    Asker, ClaimStatus, Refusal, Service, Shared,
     claims::{status, unreadable},
-    core::{Cursor, ListedState, SemaphoreView},
+    core::{Cursor, Error, ListedState, SemaphoreView},
     gates::Role,
     state::State,
 };
@@ -80,23 +80,28 @@ impl Service {
     ///
     /// # Errors
     /// When no claim of this id is known, or what has ended cannot be read.
-    pub fn look(&self, id: &ClaimId) -> Result<Seen<ClaimLook>, Refusal> {
+    pub fn look(&self, id: &ClaimId, asker: &Asker) -> Result<Seen<ClaimLook>, Refusal> {
         let revision = {
             let state = self.shared.state.lock();
             let revision = state.core.revision();
             if let Some(view) = state.core.claim(id) {
+                if !asker.may_use(view.claim) {
+                    return Err(Refusal::Core(Error::UnknownClaim(id.clone()), revision));
+                }
                 let status = status(view, self.shared.clock.now(), revision);
                 let revision = status.seen;
                 return Ok(Seen { what: ClaimLook::Live(status), revision });
             }
-            if let Some(claim) = state.recently_ended(id) {
+            if let Some(claim) = state.recently_ended(id).filter(|claim| asker.may_use(claim)) {
                 return Ok(Seen { what: ClaimLook::Ended((*claim).clone()), revision });
             }
             revision
         };
         match self.shared.history.ended_claim(id) {
-            Ok(Some(claim)) => Ok(Seen { what: ClaimLook::Ended(claim), revision }),
-            Ok(None) => Err(Refusal::Core(super::core::Error::UnknownClaim(id.clone()), revision)),
+            Ok(Some(claim)) if asker.may_use(&claim) => {
+                Ok(Seen { what: ClaimLook::Ended(claim), revision })
+            }
+            Ok(_) => Err(Refusal::Core(Error::UnknownClaim(id.clone()), revision)),
             Err(error) => Err(unreadable(&error)),
         }
     }
@@ -111,20 +116,22 @@ impl Service {
         id: &ClaimId,
         since: Option<Revision>,
         wait: Duration,
-        peer: Option<&Arc<Peer>>,
+        asker: &Asker,
     ) -> Result<Seen<ClaimLook>, Refusal> {
         let deadline = Instant::now() + wait;
-        let Some(_slot) = self.shared.slots.take() else { return self.look(id) };
+        let token = asker.token.as_deref();
+        let Some(_slot) = self.shared.slots.take(token) else { return self.look(id, asker) };
         let (gate, entry) = {
             let mut state = self.shared.state.lock();
-            let Some(view) = state.core.claim(id) else {
+            let Some(view) = state.core.claim(id).filter(|view| asker.may_use(view.claim)) else {
                 drop(state);
-                return self.look(id);
+                return self.look(id, asker);
             };
             let sequence = view.claim.sequence;
-            state.gates.enter(sequence, Role::Watcher, None)
+            let watcher = Asker { token: asker.token.clone(), peer: None };
+            state.gates.enter(sequence, Role::Watcher, watcher)
         };
-        self.shared.watch_peer(peer.map(AsRef::as_ref), entry);
+        self.shared.watch_peer(asker.peer.as_deref(), entry);
         loop {
             let changes = gate.changes();
             let news = {
@@ -139,14 +146,14 @@ impl Service {
             };
             if news || !gate.wait(changes, deadline) {
                 self.shared.state.lock().gates.leave(entry);
-                return self.look(id);
+                return self.look(id, asker);
             }
         }
     }
 
     /// A page of the live claims.
     #[must_use]
-    pub fn list(&self, filter: &ListFilter) -> Seen<Page> {
+    pub fn list(&self, filter: &ListFilter, may_see: impl Fn(&Claim) -> bool) -> Seen<Page> {
         let state = self.shared.state.lock();
         let revision = state.core.revision();
         let now = self.shared.clock.now();
@@ -156,6 +163,7 @@ impl Service {
             filter.holder.as_ref(),
             filter.after,
             filter.claims_max,
+            may_see,
         );
         let views = listed.claims.iter().filter_map(|seq| state.core.claim_by_sequence(*seq));
         let claims = views.map(|view| status(view, now, revision)).collect();
@@ -184,12 +192,12 @@ impl Service {
         name: Option<&SemaphoreName>,
         since: Revision,
         wait: Duration,
-        peer: Option<&Arc<Peer>>,
+        asker: &Asker,
     ) {
         let deadline = Instant::now() + wait;
-        let Some(_slot) = self.shared.slots.take() else { return };
+        let Some(_slot) = self.shared.slots.take(asker.token.as_deref()) else { return };
         let _watcher = Watcher::new(&self.shared);
-        if let Some(peer) = peer {
+        if let Some(peer) = &asker.peer {
             let shared = Arc::clone(&self.shared);
             // All watchers wake and look; it happens seldom.
             peer.when_gone(Box::new(move || shared.pulse.announce()));
@@ -202,9 +210,11 @@ impl Service {
                 let gone = name.is_some_and(|name| !state.core.has_semaphore(name));
                 // What was not told yet waits for the next pulse.
                 let news = since < told && state.core.is_semaphore_touched(name, since);
-                state.is_stopping() || gone || news
+                let now = self.shared.clock.now().wall;
+                let refused = asker.token.as_ref().is_some_and(|t| !state.is_valid(t, now));
+                state.is_stopping() || gone || news || refused
             };
-            let gone = peer.is_some_and(|peer| peer.has_hung_up());
+            let gone = asker.peer.as_ref().is_some_and(|peer| peer.has_hung_up());
             if news || gone || !self.shared.pulse.wait(pulses, deadline) {
                 return;
             }

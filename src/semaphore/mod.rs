@@ -21,6 +21,8 @@
 //! handler, and nothing is answered any more: the process has to end and recover from disk.
 
 mod admin;
+mod asker;
+mod audit;
 mod backup;
 mod blocked;
 mod claims;
@@ -34,6 +36,7 @@ mod offers;
 mod peer;
 mod state;
 mod ticker;
+mod tokens;
 
 use std::{
     sync::{Arc, OnceLock, atomic::AtomicBool},
@@ -44,7 +47,8 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 
 pub use self::{
-    admin::SettingsChange,
+    admin::{SetSettings, SettingsChange},
+    asker::Asker,
     backup::{BackupFile, BackupRefusal, BackupTurn},
     blocked::BlockedClaim,
     claims::{Attempt, Attempted, ClaimStatus, Refusal},
@@ -52,6 +56,7 @@ pub use self::{
     look::{ClaimLook, ListFilter, Page, Seen, ServiceStatus},
     offers::DueHandler,
     peer::Peer,
+    tokens::TokenRefusal,
 };
 use self::{
     commit::{Commits, Writer},
@@ -76,6 +81,10 @@ pub struct Options {
     pub waiting_requests_max: usize,
     /// How long ended claims are kept in the history, 1 to 3,650 days.
     pub history_kept: Duration,
+    /// How long the audit log is kept, 1 to 3,650 days.
+    pub audit_kept: Duration,
+    /// Requests of one token in a second, over ten seconds.
+    pub token_requests_per_second_max: u32,
     /// Free bytes under the data directory below which no new claims are taken.
     pub free_bytes_min: u64,
 }
@@ -86,6 +95,8 @@ impl Default for Options {
             limits: Limits::default(),
             waiting_requests_max: 4_000,
             history_kept: Duration::from_secs(90 * 24 * 3_600),
+            audit_kept: Duration::from_secs(365 * 24 * 3_600),
+            token_requests_per_second_max: 2_000,
             free_bytes_min: 64 * 1024 * 1024,
         }
     }
@@ -154,7 +165,7 @@ impl Service {
             slots: Slots::new(options.waiting_requests_max),
             clock,
             history: storage.history(),
-            writer: Mutex::new(Writer::new(storage, options.history_kept, fatal, journal_changes)),
+            writer: Mutex::new(Writer::new(storage, &options, fatal, journal_changes)),
             options,
             pulse: Gate::default(),
             callback_due: OnceLock::new(),
@@ -189,7 +200,14 @@ impl Service {
     /// Stops, and returns when everything is written and the threads have ended.
     pub fn close(&self) {
         self.stop();
-        self.shared.state.lock().close();
+        {
+            let mut state = self.shared.state.lock();
+            if !state.is_closed() {
+                self.shared.note_uses(&mut state);
+                self.shared.note_tries(&mut state);
+                state.close();
+            }
+        }
         self.shared.batch_ready.notify_all();
         let threads = std::mem::take(&mut *self.threads.lock());
         for thread in threads {
@@ -258,7 +276,7 @@ fn rebuilt(recovered: storage::Recovered, now: Now, limits: Limits) -> Result<St
     for change in &recovered.journal {
         core.replay(change, now)?;
     }
-    let state = State::recovered(core, now);
+    let state = State::recovered(core, &recovered.journal, now);
     state.core.check_invariants().map_err(StartError::Invariant)?;
     Ok(state)
 }

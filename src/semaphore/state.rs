@@ -8,9 +8,11 @@ use std::{
 
 use super::{
     Shared,
+    audit::AuditTail,
     commit::Batch,
-    core::{Command, Core, Error, Now, Outcome},
+    core::{Behalf, Command, Core, Error, Now, Outcome},
     gates::Gates,
+    tokens::Uses,
 };
 use crate::model::{Change, Claim, ClaimEvent, ClaimId, Event, Revision, Sequence};
 
@@ -31,6 +33,8 @@ pub(super) struct State {
     /// The gates of claims that requests block on.
     pub(super) gates: Gates,
     ended: RecentlyEnded,
+    pub(super) audit: AuditTail,
+    pub(super) uses: Uses,
     pub(super) pulse: Pulse,
     stopping: bool,
     closed: bool,
@@ -53,7 +57,7 @@ pub(super) struct Pulse {
 
 impl State {
     /// The state after recovery: grants what the recovery made grantable (all claims are present now).
-    pub(super) fn recovered(core: Core, now: Now) -> State {
+    pub(super) fn recovered(core: Core, journal: &[Change], now: Now) -> State {
         let mut state = State {
             recovered_revision: core.revision(),
             core,
@@ -61,12 +65,17 @@ impl State {
             is_writer_wanted: false,
             gates: Gates::default(),
             ended: RecentlyEnded::default(),
+            audit: AuditTail::default(),
+            uses: Uses::default(),
             pulse: Pulse::default(),
             stopping: false,
             closed: false,
         };
         state.note_ended();
-        if let Err(error) = state.apply(now, Command::Resume) {
+        for change in journal {
+            state.audit.keep(change.revision, change.at, &change.events);
+        }
+        if let Err(error) = state.apply(now, Behalf::default(), Command::Resume) {
             log::error!("resuming was refused: {error}");
         }
         state
@@ -78,7 +87,12 @@ impl State {
 
     /// Handles a command: puts what happened into the batch, with the gates of those who will be told. A claim
     /// on which nobody blocks any more whose client is there gets nothing.
-    pub(super) fn apply(&mut self, now: Now, command: Command) -> Result<Outcome, Error> {
+    pub(super) fn apply(
+        &mut self,
+        now: Now,
+        behalf: Behalf,
+        command: Command,
+    ) -> Result<Outcome, Error> {
         let mut events = Vec::new();
         let State { core, gates, .. } = self;
         let mut gone: Vec<Sequence> = Vec::new();
@@ -89,7 +103,7 @@ impl State {
             }
             there
         };
-        let outcome = core.apply_asking(now, command, &mut there, &mut events);
+        let outcome = core.apply_for(behalf, now, command, &mut there, &mut events);
         gone.into_iter().for_each(|sequence| gates.end_all(sequence));
         if events.is_empty() {
             return outcome;
@@ -106,6 +120,7 @@ impl State {
             }
         }
         self.note_ended();
+        self.audit.keep(self.core.revision(), now.wall, &events);
         self.batch.changes.push(Change { revision: self.core.revision(), at: now.wall, events });
         outcome
     }
@@ -168,8 +183,18 @@ impl Shared {
         state: &mut State,
         command: Command,
     ) -> (Now, Result<Outcome, Error>) {
+        self.apply_for(state, Behalf::default(), command)
+    }
+
+    /// The same on somebody's behalf.
+    pub(super) fn apply_for(
+        &self,
+        state: &mut State,
+        behalf: Behalf,
+        command: Command,
+    ) -> (Now, Result<Outcome, Error>) {
         let now = self.clock.now();
-        let outcome = state.apply(now, command);
+        let outcome = state.apply(now, behalf, command);
         self.pulse(state);
         (now, outcome)
     }
@@ -194,6 +219,7 @@ impl Shared {
     /// For the writer: what is folded up to `revision` is found in the history from now on.
     pub(super) fn forget_folded(&self, revision: Revision) {
         let mut state = self.state.lock();
+        state.audit.forget(revision);
         while state.ended.order.front().is_some_and(|(ended, _)| *ended <= revision) {
             let Some((ended, id)) = state.ended.order.pop_front() else { return };
             // The same id may have been used and ended again since.

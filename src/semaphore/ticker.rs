@@ -6,7 +6,7 @@ use parking_lot::MutexGuard;
 
 use super::{
     Shared,
-    core::Command,
+    core::{Behalf, Command},
     state::{PULSE_EVERY, State},
 };
 
@@ -14,6 +14,10 @@ use super::{
 const TICK_PULSES: u32 = 2;
 /// The disk is looked at every so many pulses.
 const SPACE_PULSES: u32 = 10;
+/// The use of tokens is noted once a minute.
+const USES_PULSES: u32 = 120;
+/// Refused tries are noted every 5 s.
+const TRIES_PULSES: u32 = 10;
 
 /// Runs until the service is closed.
 pub(super) fn run(shared: &Shared) {
@@ -25,6 +29,12 @@ pub(super) fn run(shared: &Shared) {
         let mut state = shared.state.lock();
         if state.is_closed() {
             return;
+        }
+        if pulse % USES_PULSES == 0 {
+            shared.note_uses(&mut state);
+        }
+        if pulse % TRIES_PULSES == 0 {
+            shared.note_tries(&mut state);
         }
         if pulse % TICK_PULSES == 0 {
             tick(shared, &mut state);
@@ -50,7 +60,7 @@ fn tick(shared: &Shared, state: &mut MutexGuard<'_, State>) {
     }
     // Each round ends a bounded number of claims and takes their deadlines away; calls come between.
     while state.core.next_deadline(tick.now).is_some_and(|at| at <= tick.now.service) {
-        if let Err(error) = state.apply(tick.now, Command::Timeout) {
+        if let Err(error) = state.apply(tick.now, Behalf::default(), Command::Timeout) {
             log::error!("a time-out was refused: {error}");
             return;
         }

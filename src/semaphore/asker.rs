@@ -1,0 +1,32 @@
+//! Who makes a call.
+
+use std::sync::Arc;
+
+use super::{Peer, core::Behalf};
+use crate::model::{AuditEntry, Claim, Token};
+
+/// Who makes a call: on whose behalf, and over which connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asker {
+    /// The token; without one everything is allowed: tokens are switched off, or the service asks itself.
+    pub token: Option<Arc<Token>>,
+    /// The client at the other end, where it can be known whether it is there.
+    pub peer: Option<Arc<Peer>>,
+}
+
+impl Asker {
+    /// The behalf of a command that the audit log says nothing of.
+    pub(super) fn behalf(&self) -> Behalf {
+        Behalf { token: self.token.clone(), audit: None }
+    }
+
+    /// The behalf of an act of an admin.
+    pub(super) fn acts(&self, audit: Option<Box<AuditEntry>>) -> Behalf {
+        Behalf { token: self.token.clone(), audit }
+    }
+
+    /// Whether a claim is there for it.
+    pub(super) fn may_use(&self, claim: &Claim) -> bool {
+        self.token.as_ref().is_none_or(|token| token.may_use(claim))
+    }
+}

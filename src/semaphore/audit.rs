@@ -1,0 +1,204 @@
+//! The audit log: what was done is in the same change as the act; refused tries are gathered first.
+//!
+//! A refused try changes nothing, and whoever makes many of them must not fill the disk. So tries with the same code from
+//! the same address within a minute are one row, which is written at most every few seconds with their number so far, and
+//! there are at most [`TRIES_MAX`] such rows a minute; more are counted under no address.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::IpAddr,
+};
+
+use super::{Refusal, Seen, Service, Shared, claims::unreadable, core::Command, state::State};
+use crate::{
+    model::{AuditEntry, Event, Revision, Tries, WallTime},
+    storage::{AuditFilter, AuditRow},
+};
+
+/// Rows of refused tries in a minute.
+const TRIES_MAX: usize = 1_000;
+const MINUTE_MS: i64 = 60_000;
+
+/// Of which minute, from which address, with which code.
+type TryKey = (WallTime, Option<IpAddr>, Box<str>);
+
+/// What is not in the tables yet.
+#[derive(Default)]
+pub(super) struct AuditTail {
+    /// Committed or about to be, and not folded.
+    rows: VecDeque<AuditRow>,
+    tries: BTreeMap<TryKey, Tried>,
+}
+
+struct Tried {
+    /// The last one.
+    entry: AuditEntry,
+    count: u32,
+    is_noted: bool,
+}
+
+impl AuditTail {
+    /// Keeps the rows of a change until they are folded.
+    pub(super) fn keep(&mut self, revision: Revision, at: WallTime, events: &[Event]) {
+        let entries = events.iter().filter_map(|event| match event {
+            Event::Audit { entry } => Some((**entry).clone()),
+            _ => None,
+        });
+        self.rows.extend(entries.map(|entry| AuditRow { revision, at, entry }));
+    }
+
+    /// What is folded up to `revision` is found in the history.
+    pub(super) fn forget(&mut self, revision: Revision) {
+        while self.rows.front().is_some_and(|row| row.revision <= revision) {
+            self.rows.pop_front();
+        }
+    }
+
+    fn note(&mut self, entry: AuditEntry, now: WallTime) {
+        let minute = WallTime(now.0 - now.0.rem_euclid(MINUTE_MS));
+        let of_minute = self.tries.range((minute, None, "".into())..).count();
+        let key = (minute, entry.address, entry.result.clone());
+        let key = if of_minute >= TRIES_MAX && !self.tries.contains_key(&key) {
+            (minute, None, entry.result.clone())
+        } else {
+            key
+        };
+        let entry = AuditEntry { address: key.1, ..entry };
+        let count = self.tries.get(&key).map_or(0, |tried| tried.count).saturating_add(1);
+        self.tries.insert(key, Tried { entry, count, is_noted: false });
+    }
+
+    /// Rows that say something new. What belongs to a minute that is over is forgotten then.
+    fn take_news(&mut self, now: WallTime) -> Vec<AuditEntry> {
+        let mut news = Vec::new();
+        for ((minute, ..), tried) in self.tries.iter_mut().filter(|(_, tried)| !tried.is_noted) {
+            tried.is_noted = true;
+            let tries = Some(Tries { minute: *minute, count: tried.count });
+            news.push(AuditEntry { tries, ..tried.entry.clone() });
+        }
+        self.tries.retain(|(minute, ..), _| now.0 - minute.0 < MINUTE_MS);
+        news
+    }
+}
+
+impl Service {
+    /// Notes a try that was refused. The entry's `result` is the code.
+    pub fn note_refused(&self, entry: AuditEntry) {
+        let now = self.shared.clock.now().wall;
+        self.shared.state.lock().audit.note(entry, now);
+    }
+
+    /// Notes an act that changes nothing.
+    ///
+    /// # Errors
+    /// When the service is stopping.
+    pub fn note_act(&self, entry: AuditEntry) -> Result<Revision, Refusal> {
+        let mut state = self.shared.state.lock();
+        let command = Command::NoteAudit { entry: Box::new(entry) };
+        self.shared.apply(&mut state, command).1.map_err(|error| state.refusal(error))?;
+        Ok(state.core.revision())
+    }
+
+    /// The newest rows that a filter takes, all that have happened up to now. Reads the disk.
+    ///
+    /// # Errors
+    /// When the history cannot be read.
+    pub fn audit(&self, filter: &AuditFilter) -> Result<Seen<Vec<AuditRow>>, Refusal> {
+        let (tail, revision) = {
+            let mut state = self.shared.state.lock();
+            self.shared.note_tries(&mut state);
+            let tail = state.audit.rows.iter().rev().filter(|row| filter.takes(row));
+            let tail: Vec<AuditRow> = tail.take(filter.rows_max).cloned().collect();
+            (tail, state.core.revision())
+        };
+        // What is folded meanwhile comes twice.
+        let folded = self.shared.history.audit(filter).map_err(|error| unreadable(&error))?;
+        Ok(Seen { what: merged(tail, folded, filter.rows_max), revision })
+    }
+}
+
+/// Both, newest first, each once.
+fn merged(tail: Vec<AuditRow>, folded: Vec<AuditRow>, rows_max: usize) -> Vec<AuditRow> {
+    let mut rows: BTreeMap<Revision, AuditRow> = BTreeMap::new();
+    for row in folded.into_iter().chain(tail) {
+        rows.insert(row.revision, row);
+    }
+    let mut seen: Vec<TryKey> = Vec::new();
+    let mut newest_first: Vec<AuditRow> = rows.into_values().rev().collect();
+    newest_first.retain(|row| {
+        let Some(tries) = row.entry.tries else { return true };
+        let key = (tries.minute, row.entry.address, row.entry.result.clone());
+        let is_first = !seen.contains(&key);
+        if is_first {
+            seen.push(key);
+        }
+        is_first
+    });
+    newest_first.truncate(rows_max);
+    newest_first
+}
+
+impl Shared {
+    /// Has the tries that were refused since the last time written.
+    pub(super) fn note_tries(&self, state: &mut State) {
+        let now = self.clock.now().wall;
+        for entry in state.audit.take_news(now) {
+            let command = Command::NoteAudit { entry: Box::new(entry) };
+            if let Err(error) = self.apply(state, command).1 {
+                log::error!("a row of the audit log was refused: {error}");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Actor;
+
+    fn refused(address: u8, code: &str) -> AuditEntry {
+        AuditEntry {
+            actor: Actor::Anonymous,
+            address: Some(IpAddr::from([127, 0, 0, address])),
+            action: "GET".into(),
+            object: "/api/v1/claims".into(),
+            old: None,
+            new: None,
+            reason: None,
+            result: code.into(),
+            tries: None,
+        }
+    }
+
+    #[test]
+    fn tries_are_one_row_for_each_address_code_and_minute() {
+        let mut tail = AuditTail::default();
+        for (address, code) in [(1, "a"), (1, "a"), (1, "b"), (2, "a")] {
+            tail.note(refused(address, code), WallTime(60_000));
+        }
+        let counts = |tail: &mut AuditTail, now| -> Vec<u32> {
+            let news = tail.take_news(WallTime(now));
+            news.iter().map(|entry| entry.tries.unwrap().count).collect()
+        };
+        assert_eq!(counts(&mut tail, 61_000), [2, 1, 1]);
+        assert!(counts(&mut tail, 62_000).is_empty());
+        tail.note(refused(1, "a"), WallTime(119_999));
+        assert_eq!(counts(&mut tail, 120_000), [3], "the same row, with all tries so far");
+        assert!(tail.tries.is_empty());
+        tail.note(refused(1, "a"), WallTime(120_000));
+        assert_eq!(counts(&mut tail, 120_000), [1]);
+    }
+
+    #[test]
+    fn many_addresses_are_counted_under_none() {
+        let mut tail = AuditTail::default();
+        for n in 0..2_000_u32 {
+            let address = Some(IpAddr::from(n.to_be_bytes()));
+            tail.note(AuditEntry { address, ..refused(1, "a") }, WallTime(0));
+        }
+        let news = tail.take_news(WallTime(1));
+        assert_eq!(news.len(), TRIES_MAX + 1);
+        let others = news.iter().find(|entry| entry.address.is_none()).unwrap();
+        assert_eq!(others.tries.unwrap().count, 1_000);
+    }
+}

@@ -1,0 +1,274 @@
+//! Tokens: whether a secret is right, how often it is used, and what becomes of its requests when it is revoked.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Asker, Refusal, Seen, Service, Shared,
+    core::{Behalf, Command, Error, Outcome},
+    state::State,
+};
+use crate::model::{AuditEntry, SecretHash, Token, TokenId, TokenText, WallTime};
+
+/// For how long a token may make requests faster than its bound, if it made none before.
+const BURST: Duration = Duration::from_secs(10);
+
+/// Why a token is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenRefusal {
+    /// There is none of this id and secret.
+    Unknown,
+    /// Its time is over.
+    Expired {
+        /// Which.
+        token: Arc<Token>,
+        /// Since when.
+        at: WallTime,
+    },
+    /// It makes more requests than it may.
+    TooManyRequests {
+        /// Which.
+        token: Arc<Token>,
+        /// The bound.
+        per_second_max: u32,
+    },
+}
+
+/// How tokens are used: not on disk but for when it was last.
+#[derive(Default)]
+pub(super) struct Uses(HashMap<TokenId, Use>);
+
+struct Use {
+    last: WallTime,
+    /// Whether the core knows.
+    is_noted: bool,
+    /// When the requests so far would be through if they came at the highest rate (generic cell rate algorithm, ITU-T
+    /// I.371).
+    through_at: Instant,
+}
+
+impl Uses {
+    /// Notes a use; `false` if it is one too many.
+    fn note(
+        &mut self,
+        id: &TokenId,
+        (wall, now): (WallTime, Instant),
+        per_second_max: u32,
+    ) -> bool {
+        let interval = Duration::from_secs(1) / per_second_max.max(1);
+        if let Some(used) = self.0.get_mut(id) {
+            let through_at = used.through_at.max(now) + interval;
+            if through_at > now + BURST {
+                return false;
+            }
+            *used = Use { last: wall, is_noted: used.is_noted && used.last == wall, through_at };
+        } else {
+            let used = Use { last: wall, is_noted: false, through_at: now + interval };
+            self.0.insert(id.clone(), used);
+        }
+        true
+    }
+
+    /// What the core does not know yet.
+    fn take_news(&mut self) -> Vec<(TokenId, WallTime)> {
+        let news = self.0.iter_mut().filter(|(_, used)| !used.is_noted);
+        let mut news: Vec<_> = news
+            .map(|(id, used)| {
+                used.is_noted = true;
+                (id.clone(), used.last)
+            })
+            .collect();
+        news.sort();
+        news
+    }
+}
+
+impl Service {
+    /// Whether this is a token, and may be used now.
+    ///
+    /// # Errors
+    /// When it may not.
+    pub fn authenticate(&self, text: &TokenText) -> Result<Arc<Token>, TokenRefusal> {
+        // Whether the id is known must not show in the time that this takes.
+        let hash = text.hash();
+        let mut state = self.shared.state.lock();
+        let now = self.shared.clock.now().wall;
+        let token = state.core.token(text.id()).filter(|token| token.hash == hash);
+        let token = Arc::clone(token.ok_or(TokenRefusal::Unknown)?);
+        if let Some(at) = token.expires_at
+            && token.has_expired(now)
+        {
+            return Err(TokenRefusal::Expired { token, at });
+        }
+        let per_second_max = self.shared.options.token_requests_per_second_max;
+        if !state.uses.note(&token.id, (now, Instant::now()), per_second_max) {
+            return Err(TokenRefusal::TooManyRequests { token, per_second_max });
+        }
+        Ok(token)
+    }
+
+    /// Whether a token that was right when a request began still is.
+    #[must_use]
+    pub fn is_valid(&self, token: &Token) -> bool {
+        let state = self.shared.state.lock();
+        state.is_valid(token, self.shared.clock.now().wall)
+    }
+
+    /// All tokens, by id, with when they were used last.
+    #[must_use]
+    pub fn tokens(&self) -> Seen<Vec<Arc<Token>>> {
+        let mut state = self.shared.state.lock();
+        self.shared.note_uses(&mut state);
+        Seen { what: state.core.tokens().cloned().collect(), revision: state.core.revision() }
+    }
+
+    /// A token by its id, with how many live claims it has.
+    #[must_use]
+    pub fn token(&self, id: &TokenId) -> Seen<Option<(Arc<Token>, u32)>> {
+        let state = self.shared.state.lock();
+        let token = state.core.token(id).cloned();
+        let what = token.map(|token| (token, state.core.claims_of_token(id)));
+        Seen { what, revision: state.core.revision() }
+    }
+
+    /// Makes a token, or changes all of one but its secret and when it was made and used. If that takes something from
+    /// it, what it waits for meanwhile stays.
+    ///
+    /// # Errors
+    /// A bound of the core.
+    pub fn set_token(
+        &self,
+        token: Token,
+        asker: &Asker,
+        audit: Option<Box<AuditEntry>>,
+    ) -> Result<Seen<Arc<Token>>, Refusal> {
+        let mut state = self.shared.state.lock();
+        self.shared.set_token(&mut state, token, asker.acts(audit))
+    }
+
+    /// Gives a token another secret. The old one is refused from now on, also of requests that wait.
+    ///
+    /// # Errors
+    /// When there is no such token.
+    pub fn rotate_token(
+        &self,
+        id: &TokenId,
+        hash: SecretHash,
+        asker: &Asker,
+        audit: Option<Box<AuditEntry>>,
+    ) -> Result<Seen<Arc<Token>>, Refusal> {
+        let mut state = self.shared.state.lock();
+        let Some(token) = state.core.token(id) else {
+            return Err(state.refusal(Error::UnknownToken(id.clone())));
+        };
+        let token = Token { hash, ..Token::clone(token) };
+        let seen = self.shared.set_token(&mut state, token, asker.acts(audit))?;
+        self.shared.end_requests(&mut state, id);
+        Ok(seen)
+    }
+
+    /// Revokes a token: it is refused from now on, also of requests that wait. Its held claims run to the end of their
+    /// leases.
+    ///
+    /// # Errors
+    /// When there is no such token.
+    pub fn revoke_token(
+        &self,
+        id: &TokenId,
+        asker: &Asker,
+        audit: Option<Box<AuditEntry>>,
+    ) -> Result<Seen<()>, Refusal> {
+        let mut state = self.shared.state.lock();
+        let command = Command::RevokeToken { id: id.clone() };
+        self.shared
+            .apply_for(&mut state, asker.acts(audit), command)
+            .1
+            .map_err(|error| state.refusal(error))?;
+        let revision = state.core.revision();
+        self.shared.end_requests(&mut state, id);
+        state.uses.0.remove(id);
+        Ok(Seen { what: (), revision })
+    }
+}
+
+impl State {
+    /// Whether a token that was right when a request began still is.
+    pub(super) fn is_valid(&self, token: &Token, now: WallTime) -> bool {
+        let present = self.core.token(&token.id);
+        present.is_some_and(|present| present.hash == token.hash && !present.has_expired(now))
+    }
+}
+
+impl Shared {
+    fn set_token(
+        &self,
+        state: &mut State,
+        token: Token,
+        behalf: Behalf,
+    ) -> Result<Seen<Arc<Token>>, Refusal> {
+        let token = Arc::new(token);
+        let command = Command::SetToken { token: Arc::clone(&token) };
+        match self.apply_for(state, behalf, command).1 {
+            Ok(Outcome::Registered | Outcome::Done) => {
+                Ok(Seen { what: token, revision: state.core.revision() })
+            }
+            Ok(_) => Err(Refusal::Stopping),
+            Err(error) => Err(state.refusal(error)),
+        }
+    }
+
+    /// Ends the requests of a token that wait, as if their clients had hung up: no permit goes to them, and whoever runs
+    /// them finds that the token is refused.
+    fn end_requests(&self, state: &mut State, id: &TokenId) {
+        for entry in state.gates.entries_of(id) {
+            if state.gates.end(entry) {
+                self.unblock(state, entry, true);
+            }
+        }
+        self.pulse.announce();
+    }
+
+    /// Tells the core when tokens were used. From time to time: a commit for each request would cost as much as the
+    /// request.
+    pub(super) fn note_uses(&self, state: &mut State) {
+        let used = state.uses.take_news();
+        if used.is_empty() {
+            return;
+        }
+        if let Err(error) = self.apply(state, Command::NoteTokensUsed { used }).1 {
+            log::error!("noting the use of tokens was refused: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_bounded_over_a_while_and_may_come_in_bursts() {
+        let mut uses = Uses::default();
+        let id = TokenId::new("abcd").unwrap();
+        let (wall, now) = (WallTime(1_000), Instant::now());
+        let burst = (0..1_000).take_while(|_| uses.note(&id, (wall, now), 10)).count();
+        assert_eq!(burst, 100);
+        let later = now + Duration::from_secs(1);
+        let more = (0..1_000).take_while(|_| uses.note(&id, (wall, later), 10)).count();
+        assert_eq!(more, 10);
+    }
+
+    #[test]
+    fn a_use_is_told_once() {
+        let mut uses = Uses::default();
+        let id = TokenId::new("abcd").unwrap();
+        let now = Instant::now();
+        assert!(uses.note(&id, (WallTime(1), now), 10));
+        assert_eq!(uses.take_news(), [(id.clone(), WallTime(1))]);
+        assert_eq!(uses.take_news(), []);
+        assert!(uses.note(&id, (WallTime(2), now), 10));
+        assert_eq!(uses.take_news(), [(id, WallTime(2))]);
+    }
+}
