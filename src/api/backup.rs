@@ -3,7 +3,8 @@
 use std::{io, sync::Arc};
 
 use super::{
-    Answer, Api, Blocked, Call, Error, Handled, Outcome, Peer, Reply, Step,
+    Answer, Api, Blocked, Error, Handled, Outcome, Peer, Reply, Step,
+    access::Admitted,
     call::{Content, Download},
     query::Query,
 };
@@ -17,9 +18,10 @@ const MEDIA_TYPE: &str = "application/vnd.sqlite3";
 
 impl Api {
     /// Refused at once where another backup is under way; else it takes a thread that may block.
-    pub(super) fn backup(&self, call: &Call) -> Handled {
+    pub(super) fn backup(&self, call: &Admitted<'_>) -> Handled {
         Query::of(call, &[])?;
         let turn = self.service.begin_backup().map_err(refused)?;
+        self.note_act(call)?;
         Ok(Step::Blocked(Box::new(BlockedBackup { turn, peer: call.peer.clone() })))
     }
 }

@@ -1,9 +1,12 @@
 //! What goes into the API and what comes out of it.
 
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{fmt, io, net::IpAddr, sync::Arc, time::Duration};
 
 use super::Error;
-use crate::{model::Revision, semaphore::Peer};
+use crate::{
+    model::{Revision, TokenText},
+    semaphore::Peer,
+};
 
 /// The endpoints, with the parts of the path that vary as they came: percent-decoded, not checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +19,20 @@ pub enum Endpoint {
     Service,
     /// `GET /api/v1/backup`: the database as one file.
     Backup,
+    /// `GET /api/v1/audit`: what admins did, and what was refused.
+    Audit,
+    /// `GET /api/v1/token`: the token of who asks.
+    OwnToken,
+    /// `GET /api/v1/tokens`.
+    ListTokens,
+    /// `POST /api/v1/tokens`.
+    CreateToken,
+    /// `GET /api/v1/tokens/{id}`.
+    ShowToken(String),
+    /// `DELETE /api/v1/tokens/{id}`.
+    RevokeToken(String),
+    /// `POST /api/v1/tokens/{id}/rotate`.
+    RotateToken(String),
     /// `GET /healthz`: the process and its storage are alive.
     Health,
     /// `GET /readyz`: it takes new claims.
@@ -58,11 +75,30 @@ pub enum Endpoint {
     CreateClaimOf(String),
 }
 
+/// What the client says of who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credentials {
+    /// Nothing.
+    None,
+    /// Something that is no token.
+    Malformed,
+    /// A token. Whether it is a right one is found out here.
+    Token(TokenText),
+}
+
 /// One call of the API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
     /// Which endpoint.
     pub endpoint: Endpoint,
+    /// The method, for the audit log.
+    pub method: String,
+    /// The path without its query, for the audit log.
+    pub path: String,
+    /// What the client says of who it is.
+    pub credentials: Credentials,
+    /// Where the client is: the other end of the connection, or what a trusted proxy says.
+    pub address: Option<IpAddr>,
     /// The query's parameters in their order, percent-decoded.
     pub query: Vec<(String, String)>,
     /// How long the client prefers to wait (RFC 7240 `Prefer: wait`), used where the query has no `wait`.

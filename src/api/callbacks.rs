@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{
-    Api, Blocked, Call, Error, Handled, Outcome, Reply, Step,
+    Api, Blocked, Error, Handled, Outcome, Reply, Step,
+    access::Admitted,
     body::{Members, invalid_member, shorten},
     claims::{claim_id, text},
     query::Query,
@@ -89,20 +90,18 @@ impl Api {
         }
     }
 
-    pub(super) fn list_deliveries(&self, call: &Call, id: &str) -> Handled {
+    pub(super) fn list_deliveries(&self, call: &Admitted<'_>, id: &str) -> Handled {
         let id = claim_id(id)?;
         Query::of(call, &[])?;
-        let Seen { what: look, revision } =
-            self.service.look(&id).map_err(|refusal| self.refused(refusal))?;
+        let Seen { what: look, revision } = self.look_at(call, &id)?;
         self.deliveries(Outcome::Ok, claim_of(&look), revision)
     }
 
-    pub(super) fn retry_delivery(&self, call: &Call, id: &str, number: &str) -> Handled {
+    pub(super) fn retry_delivery(&self, call: &Admitted<'_>, id: &str, number: &str) -> Handled {
         let id = claim_id(id)?;
         Query::of(call, &[])?;
         Members::parse(&call.body, true, &[])?;
-        let Seen { what: look, revision } =
-            self.service.look(&id).map_err(|refusal| self.refused(refusal))?;
+        let Seen { what: look, revision } = self.look_at(call, &id)?;
         let claim = claim_of(&look);
         let Some(record) = &claim.callback else { return Err(no_callback(claim, revision)) };
         let known = number.parse().is_ok_and(|n| (1..=record.deliveries.len()).contains(&n));
@@ -123,6 +122,11 @@ impl Api {
         self.deliveries(Outcome::Accepted, claim, revision)
     }
 
+    fn look_at(&self, call: &Admitted<'_>, id: &ClaimId) -> Result<Seen<ClaimLook>, Reply> {
+        let look = self.service.look(id, &call.asker());
+        look.map_err(|refusal| self.refused(&call.caller, refusal))
+    }
+
     fn deliveries(&self, outcome: Outcome, claim: &Claim, revision: Revision) -> Handled {
         let Some(record) = &claim.callback else { return Err(no_callback(claim, revision)) };
         let now = self.service.now().wall;
@@ -141,7 +145,7 @@ impl Api {
         Ok(Step::Done(Reply::json(outcome, &body, revision)))
     }
 
-    pub(super) fn list_targets(&self, call: &Call) -> Handled {
+    pub(super) fn list_targets(&self, call: &Admitted<'_>) -> Handled {
         Query::of(call, &[])?;
         let now = self.service.now().wall;
         let targets: Vec<Value> = self
@@ -163,7 +167,7 @@ impl Api {
         Ok(Step::Done(Reply::json(Outcome::Ok, &body, Revision(0))))
     }
 
-    pub(super) fn test_target(&self, call: &Call, name: &str) -> Handled {
+    pub(super) fn test_target(&self, call: &Admitted<'_>, name: &str) -> Handled {
         Query::of(call, &[])?;
         let mut members = Members::parse(&call.body, true, &["vars"])?;
         let object = members.take_object("vars", VARS_ALLOWED)?;
@@ -181,6 +185,7 @@ impl Api {
             let limit = TESTS_MAX;
             return Err(Error::ServiceFull { bound: "callback_tests_max", limit }.into());
         };
+        self.note_act(call)?;
         Ok(Step::Blocked(Box::new(BlockedTest { test, target: target.name.clone() })))
     }
 }

@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Answer, Api, Blocked, Call, Error, Handled, Outcome, Reply, Step,
+    Answer, Api, Blocked, Error, Handled, Outcome, Reply, Step,
+    access::{Admitted, Caller},
     body::{Members, invalid_member, shorten},
     callbacks::take_callback,
     query::{Query, Wait, write_cursor},
@@ -15,9 +16,9 @@ use super::{
 use crate::{
     model::{
         Claim, ClaimId, ClaimRequest, Holder, Invalid, Labels, Note, Permits, Priority, Revision,
-        SemaphoreName, bounds, format_duration,
+        Scope, SemaphoreName, bounds, format_duration,
     },
-    semaphore::{Attempt, Attempted, BlockedClaim, ClaimLook, ListFilter, Peer, Seen, core},
+    semaphore::{Asker, Attempt, Attempted, BlockedClaim, ClaimLook, ListFilter, Seen, core},
 };
 
 /// The members of a claim request. Of these only `permits` is required.
@@ -55,21 +56,21 @@ struct Shape {
 }
 
 impl Api {
-    pub(super) fn put_claim(&self, call: &Call, id: &str) -> Handled {
+    pub(super) fn put_claim(&self, call: &Admitted<'_>, id: &str) -> Handled {
         let id = claim_id(id)?;
         let wait = Query::of(call, &["wait"])?.wait(self.options.wait_max)?;
         let request = request(&call.body)?;
         self.acquire(call, id, request, wait, false)
     }
 
-    pub(super) fn create_claim(&self, call: &Call) -> Handled {
+    pub(super) fn create_claim(&self, call: &Admitted<'_>) -> Handled {
         let wait = Query::of(call, &["wait"])?.wait(self.options.wait_max)?;
         let request = request(&call.body)?;
         self.acquire(call, new_id()?, request, wait, true)
     }
 
     /// The shorthand: the semaphore is in the path, the body may be empty, `permits` is a number.
-    pub(super) fn create_claim_of(&self, call: &Call, name: &str) -> Handled {
+    pub(super) fn create_claim_of(&self, call: &Admitted<'_>, name: &str) -> Handled {
         let name = semaphore_name(name)?;
         let wait = Query::of(call, &["wait"])?.wait(self.options.wait_max)?;
         let mut members = Members::parse(&call.body, true, &REQUEST_MEMBERS)?;
@@ -82,43 +83,55 @@ impl Api {
 
     fn acquire(
         &self,
-        call: &Call,
+        call: &Admitted<'_>,
         id: ClaimId,
         request: ClaimRequest,
         wait: Wait,
         location: bool,
     ) -> Handled {
+        self.check_request(call, &request)?;
         self.check_callback(&id, &request)?;
         let shape = Shape { renews: false, location, wait, blocked: false };
-        let peer = call.peer.clone();
-        self.attempted(self.service.acquire(id, request, wait.wait, peer), shape)
+        self.attempted(call, self.service.acquire(id, request, wait.wait, call.asker()), shape)
     }
 
-    pub(super) fn renew_claim(&self, call: &Call, id: &str) -> Handled {
+    /// Whether the token may ask for this: its semaphores are there for it, and its priority is not too high.
+    fn check_request(&self, call: &Admitted<'_>, request: &ClaimRequest) -> Result<(), Reply> {
+        if let Some(hidden) = request.permits.names().find(|name| !call.caller.sees(name)) {
+            return Err(self.unknown_semaphore(&call.caller, hidden).into());
+        }
+        let priority_max = call.caller.token().map_or(Priority::MAX, |token| token.priority_max());
+        if request.priority > priority_max {
+            return Err(Error::PriorityTooHigh { priority: request.priority, priority_max }.into());
+        }
+        Ok(())
+    }
+
+    pub(super) fn renew_claim(&self, call: &Admitted<'_>, id: &str) -> Handled {
         let id = claim_id(id)?;
         let wait = Query::of(call, &["wait"])?.wait(self.options.wait_max)?;
         let mut members = Members::parse(&call.body, true, &["ttl"])?;
         let ttl = members.take_duration("ttl", bounds::DURATION_MIN, bounds::TTL_MAX)?;
         let shape = Shape { renews: true, location: false, wait, blocked: false };
-        let peer = call.peer.clone();
-        self.attempted(self.service.renew(id, ttl, wait.wait, peer), shape)
+        self.attempted(call, self.service.renew(id, ttl, wait.wait, call.asker()), shape)
     }
 
-    fn attempted(&self, attempt: Attempt, shape: Shape) -> Handled {
+    fn attempted(&self, call: &Admitted<'_>, attempt: Attempt, shape: Shape) -> Handled {
+        let caller = call.caller.clone();
         match attempt {
-            Attempt::Done(attempted) => Ok(Step::Done(self.claim_reply(attempted, shape))),
+            Attempt::Done(attempted) => Ok(Step::Done(self.claim_reply(&caller, attempted, shape))),
             Attempt::Blocked(claim) => {
                 let shape = Shape { blocked: true, ..shape };
                 let api = self.clone();
-                Ok(Step::Blocked(Box::new(BlockedAttempt { api, claim, shape })))
+                Ok(Step::Blocked(Box::new(BlockedAttempt { api, caller, claim, shape })))
             }
         }
     }
 
-    fn claim_reply(&self, attempted: Attempted, shape: Shape) -> Reply {
+    fn claim_reply(&self, caller: &Caller, attempted: Attempted, shape: Shape) -> Reply {
         let (outcome, status) = match attempted {
             Ok(attempted) => attempted,
-            Err(refusal) => return self.refused(refusal),
+            Err(refusal) => return self.refused(caller, refusal),
         };
         let (outcome, retry_after_seconds) = match outcome {
             core::Outcome::Granted(_) if !shape.renews => (Outcome::Created, None),
@@ -136,25 +149,26 @@ impl Api {
         })
     }
 
-    pub(super) fn show_claim(&self, call: &Call, id: &str) -> Handled {
+    pub(super) fn show_claim(&self, call: &Admitted<'_>, id: &str) -> Handled {
         let id = claim_id(id)?;
         let query = Query::of(call, &["since", "wait"])?;
         let (since, wait) = (query.since()?, query.wait(self.options.wait_max)?);
         let Some(block) = wait.wait else {
-            return Ok(Step::Done(self.look_reply(self.service.look(&id), wait)));
+            let look = self.service.look(&id, &call.asker());
+            return Ok(Step::Done(self.look_reply(&call.caller, look, wait)));
         };
-        let api = self.clone();
-        let peer = call.peer.clone();
-        Ok(Step::Blocked(Box::new(BlockedLook { api, id, since, block, wait, peer })))
+        let (api, caller, asker) = (self.clone(), call.caller.clone(), call.asker());
+        Ok(Step::Blocked(Box::new(BlockedLook { api, caller, asker, id, since, block, wait })))
     }
 
     fn look_reply(
         &self,
+        caller: &Caller,
         look: Result<Seen<ClaimLook>, crate::semaphore::Refusal>,
         wait: Wait,
     ) -> Reply {
         let reply = match look {
-            Err(refusal) => return self.refused(refusal),
+            Err(refusal) => return self.refused(caller, refusal),
             Ok(Seen { what: ClaimLook::Live(status), revision }) => {
                 Reply::json(Outcome::Ok, &ClaimBody::live(&status), revision)
             }
@@ -171,25 +185,30 @@ impl Api {
         Reply { after, ..Reply::json(Outcome::Ok, &body, claim.revision) }
     }
 
-    pub(super) fn delete_claim(&self, call: &Call, id: &str) -> Handled {
+    pub(super) fn delete_claim(&self, call: &Admitted<'_>, id: &str) -> Handled {
         let id = claim_id(id)?;
         Query::of(call, &[])?;
-        let revision = self.service.release(id).map_err(|refusal| self.refused(refusal))?;
+        // Only an admin ends a claim of another.
+        let is_admin = call.caller.token().is_some_and(|token| token.allows(Scope::Admin));
+        let act = is_admin.then(|| Box::new(call.entry("claim.release", format!("claim {id}"))));
+        let released = self.service.release(id, &call.asker(), act);
+        let revision = released.map_err(|refusal| self.refused(&call.caller, refusal))?;
         let answer = Answer::new(Outcome::Done, None, revision);
         Ok(Step::Done(Reply { result: Ok(answer), after: revision }))
     }
 
-    pub(super) fn revoke_claim(&self, call: &Call, id: &str) -> Handled {
+    pub(super) fn revoke_claim(&self, call: &Admitted<'_>, id: &str) -> Handled {
         let id = claim_id(id)?;
         Query::of(call, &[])?;
         let mut members = Members::parse(&call.body, true, &["reason"])?;
         let note = members.take("reason", |value| text(value, Note::new))?;
-        let revoked = self.service.revoke(&id, note);
-        let (claim, revision) = revoked.map_err(|refusal| self.refused(refusal))?;
+        let audit = call.act(note.clone());
+        let revoked = self.service.revoke(&id, note, &call.asker(), audit);
+        let (claim, revision) = revoked.map_err(|refusal| self.refused(&call.caller, refusal))?;
         Ok(Step::Done(self.ended_reply(&claim, revision)))
     }
 
-    pub(super) fn list_claims(&self, call: &Call) -> Handled {
+    pub(super) fn list_claims(&self, call: &Admitted<'_>) -> Handled {
         let query = Query::of(call, &["semaphore", "state", "holder", "limit", "after"])?;
         let filter = ListFilter {
             semaphore: query.semaphore()?,
@@ -204,11 +223,13 @@ impl Api {
         }
         if let Some(name) = &filter.semaphore {
             let found = self.service.semaphore(name);
-            if found.what.is_none() {
-                return Err(Reply::error(self.unknown_semaphore(name), found.revision));
+            if found.what.is_none() || !call.caller.sees(name) {
+                let error = self.unknown_semaphore(&call.caller, name);
+                return Err(Reply::error(error, found.revision));
             }
         }
-        let Seen { what: page, revision } = self.service.list(&filter);
+        let Seen { what: page, revision } =
+            self.service.list(&filter, |claim| call.caller.lists(claim));
         let body = ClaimsBody {
             claims: page.claims.iter().map(|claim| ClaimBody::live(claim).in_a_list()).collect(),
             next: page.next.map(write_cursor),
@@ -221,6 +242,7 @@ impl Api {
 /// An acquire or renew that blocks.
 struct BlockedAttempt {
     api: Api,
+    caller: Caller,
     claim: BlockedClaim,
     shape: Shape,
 }
@@ -228,25 +250,25 @@ struct BlockedAttempt {
 impl Blocked for BlockedAttempt {
     fn wait(self: Box<Self>) -> Reply {
         let attempted = self.claim.wait();
-        self.api.claim_reply(attempted, self.shape)
+        self.api.claim_reply(&self.caller, attempted, self.shape)
     }
 }
 
 /// A look at a claim that waits for something to see.
 struct BlockedLook {
     api: Api,
+    caller: Caller,
+    asker: Asker,
     id: ClaimId,
     since: Option<Revision>,
     block: Duration,
     wait: Wait,
-    peer: Option<Arc<Peer>>,
 }
 
 impl Blocked for BlockedLook {
     fn wait(self: Box<Self>) -> Reply {
-        let look =
-            self.api.service.watch_claim(&self.id, self.since, self.block, self.peer.as_ref());
-        self.api.look_reply(look, self.wait)
+        let look = self.api.service.watch_claim(&self.id, self.since, self.block, &self.asker);
+        self.api.look_reply(&self.caller, look, self.wait)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::model::{EndReason, WallTime};
+use crate::model::{EndReason, Priority, Scope, WallTime};
 
 /// Why a call was refused. The text says what happened, on what, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -226,6 +226,99 @@ pub enum Error {
         /// The state in which it is.
         state: &'static str,
     },
+    /// A token is needed.
+    #[error(
+        "this needs a token: send it as `Authorization: Bearer sem_...` (semaphorectl: SEMAPHORE_TOKEN or --token-file); \
+         an admin makes one with `semaphorectl token create`"
+    )]
+    TokenMissing,
+    /// What was sent is no token of this service.
+    #[error(
+        "the service does not know this token: it is mistyped, was revoked or rotated, or belongs to another service; an \
+         admin makes one with `semaphorectl token create`"
+    )]
+    TokenInvalid,
+    /// The token's time is over.
+    #[error(
+        "the token \"{name}\" has expired at {}; an admin makes another one with `semaphorectl token create`",
+        .at.to_rfc3339()
+    )]
+    TokenExpired {
+        /// The token's name.
+        name: String,
+        /// When.
+        at: WallTime,
+    },
+    /// The token may not do this.
+    #[error("this needs a token with the scope `{}`, and this one has {scopes}; ask an admin for one that has it", .scope.as_str())]
+    ScopeMissing {
+        /// The one that is needed.
+        scope: Scope,
+        /// Those that it has.
+        scopes: String,
+    },
+    /// The token is an admin's for some semaphores.
+    #[error("this needs an admin token for all semaphores, and this one is for {patterns}")]
+    AllSemaphoresNeeded {
+        /// For which it is.
+        patterns: String,
+    },
+    /// The token's claims may not be so early.
+    #[error(
+        "the priority {} is above the ceiling of this token, {}; leave `priority` out, or ask an admin for a token with a \
+         higher ceiling", .priority.value(), .priority_max.value()
+    )]
+    PriorityTooHigh {
+        /// What was asked for.
+        priority: Priority,
+        /// What may be.
+        priority_max: Priority,
+    },
+    /// The token has as many live claims as it may.
+    #[error(
+        "this token may have {claims_max} claims at the same time, and has them; release some, or ask an admin for more"
+    )]
+    TokenClaimsFull {
+        /// The bound.
+        claims_max: u32,
+    },
+    /// The token makes too many requests.
+    #[error(
+        "this token may make {per_second_max} requests a second, and makes more; wait instead of asking in a loop"
+    )]
+    TooManyRequests {
+        /// The bound.
+        per_second_max: u32,
+    },
+    /// Too many wrong tokens came from this address.
+    #[error(
+        "more than {wrong_max} wrong tokens came from this address within a minute; see which machine there has an old one"
+    )]
+    TooManyWrongTokens {
+        /// The bound.
+        wrong_max: u32,
+        /// When the minute is over.
+        retry_after_seconds: u64,
+    },
+    /// Nobody needs a token, and this call came without.
+    #[error(
+        "this call came without a token: tokens are switched off in the service's configuration"
+    )]
+    NoToken,
+    /// There is no such token.
+    #[error("there is no token `{id}`; GET /api/v1/tokens lists them")]
+    UnknownToken {
+        /// The id that was asked for.
+        id: String,
+    },
+    /// The configuration declares the token.
+    #[error(
+        "the token `{id}` stands in the configuration file: change it there, and reload the service (SIGHUP)"
+    )]
+    TokenDeclared {
+        /// Its id.
+        id: String,
+    },
     /// A backup is being made or read.
     #[error(
         "a backup is under way already, and there is one at a time; repeat the request when it is done"
@@ -289,6 +382,18 @@ impl Error {
             Error::UnknownDelivery { .. } => "unknown-delivery",
             Error::TooManyDeliveries { .. } => "too-many-deliveries",
             Error::NotOffered { .. } => "not-offered",
+            Error::TokenMissing => "token-missing",
+            Error::TokenInvalid => "token-invalid",
+            Error::TokenExpired { .. } => "token-expired",
+            Error::ScopeMissing { .. } => "scope-missing",
+            Error::AllSemaphoresNeeded { .. } => "all-semaphores-needed",
+            Error::PriorityTooHigh { .. } => "priority-too-high",
+            Error::TokenClaimsFull { .. } => "token-claims-full",
+            Error::TooManyRequests { .. } => "too-many-requests",
+            Error::TooManyWrongTokens { .. } => "too-many-wrong-tokens",
+            Error::NoToken => "no-token",
+            Error::UnknownToken { .. } => "unknown-token",
+            Error::TokenDeclared { .. } => "token-declared",
             Error::BackupRunning => "backup-running",
             Error::BackupNoSpace { .. } => "backup-no-space",
             Error::StorageLow => "storage-low",
@@ -339,7 +444,22 @@ impl Error {
             Error::BackupNoSpace { needed_bytes, free_bytes } => {
                 json!({ "needed_bytes": needed_bytes, "free_bytes": free_bytes })
             }
+            Error::TokenExpired { at, .. } => json!({ "expired_at": at.to_rfc3339() }),
+            Error::ScopeMissing { scope, scopes } => {
+                json!({ "scope": scope.as_str(), "scopes": scopes })
+            }
+            Error::AllSemaphoresNeeded { patterns } => json!({ "semaphores": patterns }),
+            Error::PriorityTooHigh { priority, priority_max } => {
+                json!({ "priority": priority.value(), "priority_max": priority_max.value() })
+            }
+            Error::TokenClaimsFull { claims_max } => json!({ "claims_max": claims_max }),
+            Error::TooManyRequests { per_second_max } => json!({ "limit": per_second_max }),
+            Error::TooManyWrongTokens { wrong_max, .. } => json!({ "limit": wrong_max }),
+            Error::UnknownToken { id } | Error::TokenDeclared { id } => json!({ "id": id }),
             Error::InvalidBody { .. }
+            | Error::TokenMissing
+            | Error::TokenInvalid
+            | Error::NoToken
             | Error::BackupRunning
             | Error::StorageLow
             | Error::Stopping
@@ -347,12 +467,34 @@ impl Error {
         }
     }
 
+    /// Whether it says that the caller may not do this.
+    pub(super) fn is_denial(&self) -> bool {
+        matches!(
+            self,
+            Error::TokenMissing
+                | Error::TokenInvalid
+                | Error::TokenExpired { .. }
+                | Error::ScopeMissing { .. }
+                | Error::AllSemaphoresNeeded { .. }
+                | Error::PriorityTooHigh { .. }
+                | Error::TooManyRequests { .. }
+                | Error::TooManyWrongTokens { .. }
+        )
+    }
+
+    /// Whether it is about the service and not about the call.
+    pub(super) fn is_of_service(&self) -> bool {
+        matches!(self, Error::Internal | Error::Stopping | Error::StorageLow)
+    }
+
     /// When trying again makes sense, whole seconds, for the errors that go away by themselves.
     #[must_use]
     pub fn retry_after_seconds(&self) -> Option<u64> {
         match self {
             Error::QueueFull { .. } | Error::ServiceFull { .. } => Some(5),
-            Error::BackupRunning => Some(5),
+            Error::BackupRunning | Error::TokenClaimsFull { .. } => Some(5),
+            Error::TooManyRequests { .. } => Some(1),
+            Error::TooManyWrongTokens { retry_after_seconds, .. } => Some(*retry_after_seconds),
             Error::StorageLow | Error::BackupNoSpace { .. } => Some(30),
             Error::Stopping => Some(1),
             _ => None,

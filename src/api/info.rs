@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use super::{
-    Answer, Api, Call, Handled, Outcome, Reply, Step,
+    Answer, Api, Handled, Outcome, Reply, Step,
+    access::Admitted,
     query::Query,
     wire::{Seconds, ServiceBody, Time},
 };
@@ -13,13 +14,13 @@ use crate::model::Revision;
 const OPENAPI: &str = include_str!("openapi.json");
 
 impl Api {
-    pub(super) fn versions(&self, call: &Call) -> Handled {
+    pub(super) fn versions(&self, call: &Admitted<'_>) -> Handled {
         Query::of(call, &[])?;
         let body = json!({ "versions": [{ "version": "v1", "path": "/api/v1" }] });
         Ok(Step::Done(Reply::json(Outcome::Ok, &body, Revision(0))))
     }
 
-    pub(super) fn index(&self, call: &Call) -> Handled {
+    pub(super) fn index(&self, call: &Admitted<'_>) -> Handled {
         Query::of(call, &[])?;
         let body = json!({
             "claims": "/api/v1/claims",
@@ -27,12 +28,15 @@ impl Api {
             "callbacks": "/api/v1/callbacks",
             "service": "/api/v1/service",
             "backup": "/api/v1/backup",
+            "token": "/api/v1/token",
+            "tokens": "/api/v1/tokens",
+            "audit": "/api/v1/audit",
             "openapi": "/openapi.json",
         });
         Ok(Step::Done(Reply::json(Outcome::Ok, &body, Revision(0))))
     }
 
-    pub(super) fn service_status(&self, call: &Call) -> Handled {
+    pub(super) fn service_status(&self, call: &Admitted<'_>) -> Handled {
         Query::of(call, &[])?;
         let seen = self.service.status();
         let status = seen.what;
@@ -55,13 +59,13 @@ impl Api {
 
     /// Alive: the state's lock can be had, and everything before this call is written: the reply waits
     /// for the commit of what it saw, so a writer that hangs shows.
-    pub(super) fn health(&self, call: &Call) -> Handled {
+    pub(super) fn health(&self, call: &Admitted<'_>) -> Handled {
         Query::of(call, &[])?;
         let seen = self.service.status();
         Ok(Step::Done(Reply::json(Outcome::Ok, &json!({ "status": "ok" }), seen.revision)))
     }
 
-    pub(super) fn ready(&self, call: &Call) -> Handled {
+    pub(super) fn ready(&self, call: &Admitted<'_>) -> Handled {
         Query::of(call, &[])?;
         let seen = self.service.status();
         let problem = if seen.what.stopping {
@@ -81,7 +85,7 @@ impl Api {
         Ok(Step::Done(reply))
     }
 
-    pub(super) fn open_api(&self, call: &Call) -> Handled {
+    pub(super) fn open_api(&self, call: &Admitted<'_>) -> Handled {
         Query::of(call, &[])?;
         let answer = Answer {
             revision: None,

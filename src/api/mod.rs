@@ -8,6 +8,8 @@
 //! Nothing here blocks but [`Blocked::wait`] and [`Calls::commit`]. A reply may only be sent when the revision in it is
 //! committed: see [`Calls::after_commit`].
 
+mod access;
+mod audit;
 mod backup;
 mod body;
 mod call;
@@ -18,16 +20,25 @@ mod info;
 mod query;
 mod refusal;
 mod semaphores;
+mod throttle;
+mod tokens;
 mod wire;
 
 use std::{sync::Arc, time::Duration};
 
 use serde::Serialize;
 
+pub use self::access::{Access, Auth};
+pub use self::audit::settings_changed;
 pub use self::call::{
-    Answer, Blocked, Call, Calls, Content, Download, Endpoint, Outcome, Reply, Step,
+    Answer, Blocked, Call, Calls, Content, Credentials, Download, Endpoint, Outcome, Reply, Step,
 };
 pub use self::error::Error;
+pub use self::tokens::random_token;
+use self::{
+    access::{Admitted, Caller},
+    throttle::Throttle,
+};
 pub use crate::semaphore::Peer;
 use crate::{
     callbacks::Callbacks,
@@ -40,11 +51,13 @@ use crate::{
 pub struct Options {
     /// Longest time that a call blocks, 50 s by default: below the 60 s after which NGINX gives up on it.
     pub wait_max: Duration,
+    /// Who needs a token.
+    pub auth: Auth,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { wait_max: Duration::from_secs(50) }
+        Options { wait_max: Duration::from_secs(50), auth: Auth::Required }
     }
 }
 
@@ -53,6 +66,7 @@ impl Default for Options {
 pub struct Api {
     service: Arc<Service>,
     callbacks: Arc<Callbacks>,
+    throttle: Arc<Throttle>,
     options: Options,
 }
 
@@ -60,13 +74,33 @@ impl Api {
     /// The API of `service`, whose callbacks are called by `callbacks`.
     #[must_use]
     pub fn new(service: Arc<Service>, callbacks: Arc<Callbacks>, options: Options) -> Api {
-        Api { service, callbacks, options }
+        Api { service, callbacks, throttle: Arc::default(), options }
     }
 }
 
 impl Calls for Api {
     fn handle(&self, call: Call) -> Step {
-        self.route(&call).unwrap_or_else(Step::Done)
+        let caller = match self.admit(&call) {
+            Ok(caller) => caller,
+            Err((caller, error)) => {
+                self.note_refused(&call, &caller, &error);
+                return Step::Done(error.into());
+            }
+        };
+        let admitted = Admitted { call: &call, caller };
+        let step = self.route(&admitted).unwrap_or_else(Step::Done);
+        let caller = admitted.caller;
+        match step {
+            Step::Done(reply) => {
+                if let Err(error) = &reply.result {
+                    self.note_refused(&call, &caller, error);
+                }
+                Step::Done(reply)
+            }
+            Step::Blocked(blocked) => {
+                Step::Blocked(Box::new(Guarded { api: self.clone(), call, caller, blocked }))
+            }
+        }
     }
 
     fn after_commit(&self, revision: Revision, then: Box<dyn FnOnce() + Send>) -> bool {
@@ -84,16 +118,45 @@ pub fn claim_json(status: &ClaimStatus) -> serde_json::Value {
     serde_json::to_value(wire::ClaimBody::live(status)).unwrap_or_default()
 }
 
+/// A call that waits, and whose token may be revoked meanwhile.
+struct Guarded {
+    api: Api,
+    call: Call,
+    caller: Caller,
+    blocked: Box<dyn Blocked>,
+}
+
+impl Blocked for Guarded {
+    fn wait(self: Box<Self>) -> Reply {
+        let Guarded { api, call, caller, blocked } = *self;
+        let mut reply = blocked.wait();
+        if caller.token().is_some_and(|token| !api.service.is_valid(token)) {
+            reply = Error::TokenInvalid.into();
+        }
+        if let Err(error) = &reply.result {
+            api.note_refused(&call, &caller, error);
+        }
+        reply
+    }
+}
+
 /// What a handler gives: an error of its own is a reply too.
 type Handled = Result<Step, Reply>;
 
 impl Api {
-    fn route(&self, call: &Call) -> Handled {
+    fn route(&self, call: &Admitted<'_>) -> Handled {
         match &call.endpoint {
             Endpoint::Versions => self.versions(call),
             Endpoint::Index => self.index(call),
             Endpoint::Service => self.service_status(call),
             Endpoint::Backup => self.backup(call),
+            Endpoint::Audit => self.audit(call),
+            Endpoint::OwnToken => self.own_token(call),
+            Endpoint::ListTokens => self.list_tokens(call),
+            Endpoint::CreateToken => self.create_token(call),
+            Endpoint::ShowToken(id) => self.show_token(call, id),
+            Endpoint::RevokeToken(id) => self.revoke_token(call, id),
+            Endpoint::RotateToken(id) => self.rotate_token(call, id),
             Endpoint::Health => self.health(call),
             Endpoint::Ready => self.ready(call),
             Endpoint::OpenApi => self.open_api(call),

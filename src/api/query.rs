@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Call, Error, body::shorten};
+use super::{Call, Error, audit::read_page, body::shorten};
 use crate::model::{
-    Holder, Invalid, Priority, Revision, SemaphoreName, Sequence, nearest, parse_duration,
+    Holder, Invalid, Note, Priority, Revision, SemaphoreName, Sequence, TokenId, WallTime, nearest,
+    parse_duration,
 };
 use crate::semaphore::core::{Cursor, ListedState, Place};
 
@@ -12,6 +13,8 @@ use crate::semaphore::core::{Cursor, ListedState, Place};
 const LIMIT_DEFAULT: usize = 100;
 /// Most claims of a page.
 const LIMIT_MAX: usize = 1_000;
+/// Longest word that is looked for in the audit log.
+const WORD_BYTES_MAX: usize = 256;
 
 /// The parameters of a call.
 pub(super) struct Query<'c> {
@@ -75,6 +78,37 @@ impl<'c> Query<'c> {
             _ => Err(Invalid { allowed: "true or false".into() }),
         })?;
         Ok(force.unwrap_or(false))
+    }
+
+    /// `after` of the audit log: the page goes on below this change.
+    pub(super) fn page(&self) -> Result<Option<Revision>, Error> {
+        self.take("after", |text| {
+            read_page(text)
+                .ok_or_else(|| Invalid { allowed: "the `next` of the page before".into() })
+        })
+    }
+
+    /// A point in time.
+    pub(super) fn time(&self, name: &str) -> Result<Option<WallTime>, Error> {
+        self.take(name, WallTime::from_rfc3339)
+    }
+
+    /// `token`: the id of one.
+    pub(super) fn token(&self) -> Result<Option<TokenId>, Error> {
+        self.take("token", TokenId::new)
+    }
+
+    /// A word that is compared with one in the audit log.
+    pub(super) fn word(&self, name: &str) -> Result<Option<String>, Error> {
+        self.take(name, |text| match text.len() {
+            1..=WORD_BYTES_MAX => Ok(text.to_owned()),
+            _ => Err(Invalid { allowed: format!("a text of 1 to {WORD_BYTES_MAX} bytes") }),
+        })
+    }
+
+    /// `reason`: why an admin does this.
+    pub(super) fn reason(&self) -> Result<Option<Note>, Error> {
+        self.take("reason", Note::new)
     }
 
     pub(super) fn semaphore(&self) -> Result<Option<SemaphoreName>, Error> {
@@ -148,7 +182,7 @@ fn read_cursor(text: &str) -> Option<Cursor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Endpoint;
+    use crate::api::{Credentials, Endpoint};
 
     fn call(query: &[(&str, &str)], prefer_wait: Option<u64>) -> Call {
         Call {
@@ -157,6 +191,10 @@ mod tests {
             prefer_wait: prefer_wait.map(Duration::from_secs),
             body: Vec::new(),
             peer: None,
+            method: "GET".into(),
+            path: "/api/v1/claims".into(),
+            credentials: Credentials::None,
+            address: None,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Api, Error, Reply, wire::milliseconds_as_seconds};
+use super::{Api, Error, Reply, access::Caller, wire::milliseconds_as_seconds};
 use crate::{
     model::{Revision, SemaphoreName, format_duration, nearest},
     semaphore::{Refusal, core},
@@ -21,9 +21,9 @@ pub(super) fn seconds(duration: Duration) -> String {
 
 impl Api {
     /// The reply for a refusal.
-    pub(super) fn refused(&self, refusal: Refusal) -> Reply {
+    pub(super) fn refused(&self, caller: &Caller, refusal: Refusal) -> Reply {
         let (error, after) = match refusal {
-            Refusal::Core(error, revision) => (self.refused_by_core(error), revision),
+            Refusal::Core(error, revision) => (self.refused_by_core(caller, error), revision),
             Refusal::StorageLow => (Error::StorageLow, Revision(0)),
             Refusal::Stopping => (Error::Stopping, Revision(0)),
             Refusal::History => (Error::Internal, Revision(0)),
@@ -31,9 +31,9 @@ impl Api {
         Reply::error(error, after)
     }
 
-    fn refused_by_core(&self, error: core::Error) -> Error {
+    fn refused_by_core(&self, caller: &Caller, error: core::Error) -> Error {
         match error {
-            core::Error::UnknownSemaphore(name) => self.unknown_semaphore(&name),
+            core::Error::UnknownSemaphore(name) => self.unknown_semaphore(caller, &name),
             core::Error::UnknownClaim(id) => Error::UnknownClaim { id: id.to_string() },
             core::Error::ClaimDiffers(id) => Error::ClaimDiffers { id: id.to_string() },
             core::Error::ClaimEnded { id, reason, ended_at } => {
@@ -62,14 +62,16 @@ impl Api {
             core::Error::QueueFull { semaphore, claims_max } => {
                 Error::QueueFull { semaphore: semaphore.to_string(), claims_max }
             }
+            core::Error::TokenClaimsFull { claims_max } => Error::TokenClaimsFull { claims_max },
+            core::Error::UnknownToken(id) => Error::UnknownToken { id: id.to_string() },
             core::Error::Full { bound, limit } => Error::ServiceFull { bound, limit },
         }
     }
 
     /// The error for a semaphore that does not exist, with one that is spelt nearly the same.
-    pub(super) fn unknown_semaphore(&self, name: &SemaphoreName) -> Error {
+    pub(super) fn unknown_semaphore(&self, caller: &Caller, name: &SemaphoreName) -> Error {
         let names = self.service.semaphore_names();
-        let known = names.iter().map(SemaphoreName::as_str);
+        let known = names.iter().filter(|name| caller.sees(name)).map(SemaphoreName::as_str);
         let suggestion = nearest(name.as_str(), known).map(str::to_owned);
         Error::UnknownSemaphore { semaphore: name.to_string(), suggestion }
     }

@@ -1,11 +1,13 @@
 //! The calls about semaphores.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::{
-    Answer, Api, Blocked, Call, Error, Handled, Outcome, Reply, Step,
+    Answer, Api, Blocked, Error, Handled, Outcome, Reply, Step,
+    access::{Admitted, Caller},
+    audit::settings_changed,
     body::Members,
     claims::{semaphore_name, text},
     query::{Query, Wait},
@@ -16,7 +18,7 @@ use crate::{
     model::{
         Invalid, Note, Origin, Revision, SemaphoreName, SemaphoreSettings, SemaphoreState, bounds,
     },
-    semaphore::{Peer, Refusal, Seen, core::SemaphoreView},
+    semaphore::{Asker, Refusal, Seen, SetSettings, core::SemaphoreView},
 };
 
 /// The settings that a call may give.
@@ -49,44 +51,44 @@ impl From<Refusal> for ChangeError {
 }
 
 impl Api {
-    pub(super) fn list_semaphores(&self, call: &Call) -> Handled {
+    pub(super) fn list_semaphores(&self, call: &Admitted<'_>) -> Handled {
         self.semaphores_or_wait(call, None)
     }
 
-    pub(super) fn show_semaphore(&self, call: &Call, name: &str) -> Handled {
+    pub(super) fn show_semaphore(&self, call: &Admitted<'_>, name: &str) -> Handled {
         self.semaphores_or_wait(call, Some(semaphore_name(name)?))
     }
 
-    fn semaphores_or_wait(&self, call: &Call, name: Option<SemaphoreName>) -> Handled {
+    fn semaphores_or_wait(&self, call: &Admitted<'_>, name: Option<SemaphoreName>) -> Handled {
         let query = Query::of(call, &["since", "wait"])?;
         let (since, wait) = (query.since()?, query.wait(self.options.wait_max)?);
         if let Some(block) = wait.wait {
             let since = since.unwrap_or(self.service.committed());
-            let api = self.clone();
-            let peer = call.peer.clone();
-            let watch = BlockedWatch { api, name, since, block, wait, peer };
+            let (api, caller, asker) = (self.clone(), call.caller.clone(), call.asker());
+            let watch = BlockedWatch { api, caller, asker, name, since, block, wait };
             return Ok(Step::Blocked(Box::new(watch)));
         }
-        Ok(Step::Done(self.semaphores_reply(name.as_ref(), wait)))
+        Ok(Step::Done(self.semaphores_reply(&call.caller, name.as_ref(), wait)))
     }
 
-    fn semaphores_reply(&self, name: Option<&SemaphoreName>, wait: Wait) -> Reply {
+    fn semaphores_reply(&self, caller: &Caller, name: Option<&SemaphoreName>, wait: Wait) -> Reply {
         let now = self.service.now().wall;
         let reply = match name {
             Some(name) => {
                 let Seen { what, revision } = self.service.semaphore(name);
-                match what {
+                match what.filter(|_| caller.sees(name)) {
                     Some(view) => {
                         let body = SemaphoreBody::new(&view, now, revision);
                         Reply::json(Outcome::Ok, &body, revision)
                     }
-                    None => Reply::error(self.unknown_semaphore(name), revision),
+                    None => Reply::error(self.unknown_semaphore(caller, name), revision),
                 }
             }
             None => {
                 let Seen { what, revision } = self.service.semaphores();
                 let body = |view| SemaphoreBody::new(view, now, revision);
-                let semaphores = what.iter().map(body).collect();
+                let seen = what.iter().filter(|view| caller.sees(&view.name));
+                let semaphores = seen.map(body).collect();
                 let body = SemaphoresBody { semaphores, revision: revision.0 };
                 Reply::json(Outcome::Ok, &body, revision)
             }
@@ -95,27 +97,29 @@ impl Api {
     }
 
     /// Registers a semaphore, or replaces its settings: what is left out has its default.
-    pub(super) fn put_semaphore(&self, call: &Call, name: &str) -> Handled {
+    pub(super) fn put_semaphore(&self, call: &Admitted<'_>, name: &str) -> Handled {
         let name = semaphore_name(name)?;
-        let force = Query::of(call, &["force"])?.force()?;
+        let query = Query::of(call, &["force", "reason"])?;
+        let (force, reason) = (query.force()?, query.reason()?);
         let patch = Patch::parse(&call.body)?;
         let Some(Some(capacity)) = patch.capacity else {
             let allowed = format!("a whole number from 1 to {}", bounds::CAPACITY_MAX);
             return Err(Error::MissingMember { member: "capacity", allowed }.into());
         };
         let defaults = SemaphoreSettings::with_capacity(capacity);
-        self.change_semaphore(&name, force, |present| {
+        self.change_semaphore(call, &name, (force, reason), |present| {
             let origin = present.map_or(Origin::Api, |view| view.origin);
             Ok((patch.apply(&defaults)?, origin))
         })
     }
 
     /// Changes the given settings; `null` is the default.
-    pub(super) fn patch_semaphore(&self, call: &Call, name: &str) -> Handled {
+    pub(super) fn patch_semaphore(&self, call: &Admitted<'_>, name: &str) -> Handled {
         let name = semaphore_name(name)?;
-        let force = Query::of(call, &["force"])?.force()?;
+        let query = Query::of(call, &["force", "reason"])?;
+        let (force, reason) = (query.force()?, query.reason()?);
         let patch = Patch::parse(&call.body)?;
-        self.change_semaphore(&name, force, |present| match present {
+        self.change_semaphore(call, &name, (force, reason), |present| match present {
             Some(view) => Ok((patch.apply(&view.settings)?, view.origin)),
             None => Err(None),
         })
@@ -125,17 +129,25 @@ impl Api {
     /// no such semaphore.
     fn change_semaphore(
         &self,
+        call: &Admitted<'_>,
         name: &SemaphoreName,
-        force: bool,
+        (force, reason): (bool, Option<Note>),
         change: impl Fn(Option<&SemaphoreView>) -> Result<(SemaphoreSettings, Origin), Option<Error>>,
     ) -> Handled {
-        let changed = self.service.set_semaphore(name, force, &|present| {
-            change(present).map_err(|wrong| wrong.map_or(ChangeError::Unknown, ChangeError::Wrong))
+        self.check_name(call, name)?;
+        let changed = self.service.set_semaphore(name, force, &call.asker(), &|present| {
+            let changed = change(present);
+            let (settings, origin) =
+                changed.map_err(|wrong| wrong.map_or(ChangeError::Unknown, ChangeError::Wrong))?;
+            let audit = call.act(reason.clone());
+            let audit = audit
+                .map(|row| settings_changed(row, present.map(|view| &view.settings), &settings));
+            Ok(SetSettings { settings, origin, audit })
         });
         let Seen { what: (registered, view), revision } = changed.map_err(|error| {
             let error = match error {
-                ChangeError::Refused(refusal) => return self.refused(refusal),
-                ChangeError::Unknown => self.unknown_semaphore(name),
+                ChangeError::Refused(refusal) => return self.refused(&call.caller, refusal),
+                ChangeError::Unknown => self.unknown_semaphore(&call.caller, name),
                 ChangeError::Wrong(error) => error,
             };
             // It rests on the present settings, or that there are none. This is not older.
@@ -146,32 +158,45 @@ impl Api {
         Ok(Step::Done(Reply::json(outcome, &body, revision)))
     }
 
-    pub(super) fn delete_semaphore(&self, call: &Call, name: &str) -> Handled {
+    pub(super) fn delete_semaphore(&self, call: &Admitted<'_>, name: &str) -> Handled {
         let name = semaphore_name(name)?;
-        let force = Query::of(call, &["force"])?.force()?;
-        let removed = self.service.remove_semaphore(&name, force);
-        let Seen { revision, .. } = removed.map_err(|refusal| self.refused(refusal))?;
+        let query = Query::of(call, &["force", "reason"])?;
+        let (force, reason) = (query.force()?, query.reason()?);
+        self.check_name(call, &name)?;
+        let audit = call.act(reason.clone());
+        let removed = self.service.remove_semaphore(&name, (force, reason), &call.asker(), audit);
+        let Seen { revision, .. } =
+            removed.map_err(|refusal| self.refused(&call.caller, refusal))?;
         let answer = Answer::new(Outcome::Done, None, revision);
         Ok(Step::Done(Reply { result: Ok(answer), after: revision }))
+    }
+
+    /// An admin for some semaphores neither sees nor makes others.
+    fn check_name(&self, call: &Admitted<'_>, name: &SemaphoreName) -> Result<(), Error> {
+        if call.caller.sees(name) {
+            Ok(())
+        } else {
+            Err(self.unknown_semaphore(&call.caller, name))
+        }
     }
 }
 
 /// A look at semaphores that waits for a change.
 struct BlockedWatch {
     api: Api,
+    caller: Caller,
+    asker: Asker,
     name: Option<SemaphoreName>,
     since: Revision,
     block: Duration,
     wait: Wait,
-    peer: Option<Arc<Peer>>,
 }
 
 impl Blocked for BlockedWatch {
     fn wait(self: Box<Self>) -> Reply {
         let name = self.name.as_ref();
-        let peer = self.peer.as_ref();
-        self.api.service.watch_semaphores(name, self.since, self.block, peer);
-        self.api.semaphores_reply(name, self.wait)
+        self.api.service.watch_semaphores(name, self.since, self.block, &self.asker);
+        self.api.semaphores_reply(&self.caller, name, self.wait)
     }
 }
 

@@ -15,6 +15,7 @@ use argh::{ArgsInfo, FromArgs};
     example = "semaphored --listen 127.0.0.1:0 --data-dir ./data",
     example = "semaphored --check-config --config ./semaphored.toml",
     example = "semaphored --restore /backup/semaphored-90121.db",
+    example = "semaphored --new-admin-token",
     note = "Environment: RUST_LOG sets what is logged (error, warn, info, debug); info is the default.",
     error_code(64, "the command line is wrong"),
     error_code(
@@ -44,6 +45,9 @@ pub(crate) struct Args {
     /// is kept beside it
     #[argh(option, arg_name = "FILE")]
     pub(crate) restore: Option<PathBuf>,
+    /// make another admin token, with no daemon running, and say where it is: for when all were lost
+    #[argh(switch)]
+    pub(crate) new_admin_token: bool,
     /// show the service at work: twelve jobs on five licences, on a temporary database; takes some
     /// ten seconds and leaves nothing behind
     #[argh(switch)]

@@ -122,7 +122,7 @@ impl Callbacks {
             targets,
             allow,
             config_file: Some(path.into()),
-            credentials: std::env::var_os(CREDENTIALS_DIRECTORY).map(PathBuf::from),
+            credentials: credentials_directory(),
         })
     }
 }
@@ -189,6 +189,11 @@ fn one_of(key: &str, places: Places) -> Result<Option<SecretSource>, String> {
     }
 }
 
+/// Where systemd puts credentials.
+pub(super) fn credentials_directory() -> Option<PathBuf> {
+    std::env::var_os(CREDENTIALS_DIRECTORY).map(PathBuf::from)
+}
+
 /// Whom the configuration declares, with the secrets read, and warnings.
 pub(super) fn registry(config: &Config) -> Result<(Registry, Vec<String>), Error> {
     Registry::new(&config.callbacks).map_err(|error| {
@@ -210,6 +215,7 @@ mod tests {
             data_dir: None,
             check_config: true,
             restore: None,
+            new_admin_token: false,
             demo: false,
         };
         Config::parse(&text.replace("KEY", KEY), "x.toml", &args).and_then(|c| registry(&c))

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -13,7 +13,13 @@ use serde::{
     de::{Deserializer, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use super::{args::Args, callbacks::Callbacks};
+use ipnet::IpNet;
+
+use super::{
+    args::Args,
+    auth::{Auth, Mode},
+    callbacks::Callbacks,
+};
 use crate::{
     callbacks::Settings,
     model::{Note, SemaphoreName, SemaphoreSettings, SemaphoreState, bounds, parse_duration},
@@ -22,6 +28,9 @@ use crate::{
 /// Read when the command line names no other file, if it exists.
 pub(crate) const CONFIG_DEFAULT: &str = "/etc/semaphored/semaphored.toml";
 const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7420);
+/// The proxies that are believed where the file names none.
+const TRUSTED_DEFAULT: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 const DATA_DIR_DEFAULT: &str = "/var/lib/semaphored";
 
 /// Why the configuration cannot be used.
@@ -39,6 +48,12 @@ pub(crate) enum Error {
          set `expose = true` in the configuration file if this is meant"
     )]
     Exposed { listen: SocketAddr },
+    /// Anybody who reaches the address may do everything.
+    #[error(
+        "`auth.mode = \"off\"` lets everybody who reaches {listen} do everything: it is for a loopback address alone; \
+         remove it, and make tokens with `semaphorectl token create`"
+    )]
+    Open { listen: SocketAddr },
 }
 
 /// What the daemon runs with: the file, with the command line over it.
@@ -52,6 +67,12 @@ pub(crate) struct Config {
     pub(crate) semaphores: BTreeMap<SemaphoreName, SemaphoreSettings>,
     /// Whom the service may call; checked by [`super::callbacks::registry`].
     pub(crate) callbacks: Settings,
+    /// Who needs a token, and tokens of the file; read by [`Auth::tokens`].
+    pub(crate) auth: Auth,
+    /// Proxies that are believed where a client is.
+    pub(crate) trusted_proxies: Vec<IpNet>,
+    /// The file, for messages about what is read later.
+    pub(crate) path: PathBuf,
 }
 
 /// When a change counts as safe.
@@ -82,6 +103,11 @@ pub(crate) struct Limits {
     pub(crate) ended_ids_max: Option<usize>,
     /// How long ended claims are kept in the history.
     pub(crate) history_days: Option<u32>,
+    /// How long the audit log is kept.
+    pub(crate) audit_days: Option<u32>,
+    pub(crate) tokens_max: Option<usize>,
+    /// Requests of one token in a second, over ten seconds.
+    pub(crate) token_requests_per_second_max: Option<usize>,
     /// Free bytes under the data directory below which no new claims are taken.
     pub(crate) free_bytes_min: Option<u64>,
     pub(crate) worker_threads: Option<usize>,
@@ -103,6 +129,25 @@ struct File {
     semaphores: BTreeMap<Name, Declared>,
     #[serde(default)]
     callbacks: Callbacks,
+    #[serde(default)]
+    auth: Auth,
+    trusted_proxies: Option<Vec<Network>>,
+}
+
+/// An address, or a network in CIDR notation.
+#[derive(Debug)]
+struct Network(IpNet);
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Network, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        network.map(Network).map_err(|_| {
+            serde::de::Error::custom(format!(
+                "a trusted proxy must be an address or a network such as \"10.0.0.0/8\", not {text:?}"
+            ))
+        })
+    }
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -237,7 +282,7 @@ impl Config {
             None => default.exists().then_some(default),
         };
         let Some(path) = path else {
-            return Config::of(File::default(), Settings::default(), args);
+            return Config::of(File::default(), Settings::default(), PathBuf::new(), args);
         };
         let shown = path.display().to_string();
         let text = match std::fs::read_to_string(path) {
@@ -254,6 +299,9 @@ impl Config {
             ("data_dir", self.data_dir != new.data_dir),
             ("durability", self.durability != new.durability),
             ("limits", self.limits != new.limits),
+            ("auth.mode", self.auth.mode != new.auth.mode),
+            ("auth.anonymous", self.auth.needs() != new.auth.needs()),
+            ("trusted_proxies", self.trusted_proxies != new.trusted_proxies),
         ];
         differences.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }
@@ -264,14 +312,22 @@ impl Config {
             toml::from_str(text).map_err(|error| wrong(in_one_line(text, &error)))?;
         check_limits(&file.limits).map_err(wrong)?;
         let callbacks = std::mem::take(&mut file.callbacks).settings(text, path).map_err(wrong)?;
-        Config::of(file, callbacks, args)
+        Config::of(file, callbacks, path.into(), args)
     }
 
-    fn of(file: File, callbacks: Settings, args: &Args) -> Result<Config, Error> {
+    fn of(file: File, callbacks: Settings, path: PathBuf, args: &Args) -> Result<Config, Error> {
         let listen = args.listen.or(file.listen).unwrap_or(LISTEN_DEFAULT);
         if !listen.ip().is_loopback() && !file.expose {
             return Err(Error::Exposed { listen });
         }
+        if !listen.ip().is_loopback() && file.auth.mode == Mode::Off {
+            return Err(Error::Open { listen });
+        }
+        let trusted_proxies = match file.trusted_proxies {
+            Some(networks) => networks.into_iter().map(|network| network.0).collect(),
+            // NGINX on the same machine.
+            None => TRUSTED_DEFAULT.map(IpNet::from).into(),
+        };
         let data_dir = args.data_dir.clone().or(file.data_dir);
         let semaphores =
             file.semaphores.into_iter().map(|(Name(name), Declared(s))| (name, s)).collect();
@@ -282,6 +338,9 @@ impl Config {
             limits: file.limits,
             semaphores,
             callbacks,
+            auth: file.auth,
+            trusted_proxies,
+            path,
         })
     }
 }
@@ -309,6 +368,8 @@ fn check_limits(limits: &Limits) -> Result<(), String> {
         ("queue_claims_max", limits.queue_claims_max, 0, 10_000_000),
         ("waiting_sets_max", limits.waiting_sets_max, 1, 100_000),
         ("ended_ids_max", limits.ended_ids_max, 1, 10_000_000),
+        ("tokens_max", limits.tokens_max, 1, 1_000_000),
+        ("token_requests_per_second_max", limits.token_requests_per_second_max, 1, 1_000_000),
         ("worker_threads", limits.worker_threads, 1, 256),
         ("responder_threads", limits.responder_threads, 1, 256),
     ];
@@ -317,8 +378,10 @@ fn check_limits(limits: &Limits) -> Result<(), String> {
             return Err(format!("`limits.{name}` must be from {min} to {max}"));
         }
     }
-    if limits.history_days.is_some_and(|days| !(1..=3_650).contains(&days)) {
-        return Err("`limits.history_days` must be from 1 to 3650".into());
+    for (name, days) in [("history_days", limits.history_days), ("audit_days", limits.audit_days)] {
+        if days.is_some_and(|days| !(1..=3_650).contains(&days)) {
+            return Err(format!("`limits.{name}` must be from 1 to 3650"));
+        }
     }
     let longest = bounds::QUEUE_TTL_MAX;
     let wait_in_range = |wait: Seconds| (Duration::from_secs(1)..=longest).contains(&wait.0);
@@ -339,6 +402,7 @@ mod tests {
             data_dir: None,
             check_config: false,
             restore: None,
+            new_admin_token: false,
             demo: false,
         }
     }
@@ -379,6 +443,11 @@ mod tests {
             ("[semaphores.A]\ncapacity = 1\ncooldown = \"2h\"", "`cooldown` must be from"),
             ("[limits]\nworker_threads = 0", "worker_threads` must be from 1"),
             ("listen = \"0.0.0.0:7420\"", "expose = true"),
+            (
+                "listen = \"0.0.0.0:1\"\nexpose = true\n[auth]\nmode = \"off\"",
+                "for a loopback address alone",
+            ),
+            ("trusted_proxies = [\"proxy\"]", "an address or a network"),
             ("[semaphores]\nA = 1\nA = 2", "line 3: duplicate key"),
             ("[semaphores]\nA = \"5", "line 2"),
         ] {

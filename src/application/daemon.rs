@@ -1,6 +1,6 @@
 //! The daemon's parts: started in order, stopped in the other order.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{
     Failure,
@@ -8,12 +8,14 @@ use super::{
     config::{self, Config},
     declarations, futexes,
     limits::{self, Carried},
+    tokens,
 };
 use crate::{
     api::{self, Api},
     callbacks::{Callbacks, Registry},
     cli::exit,
-    http_interface::{self, Interface},
+    http_interface::{self, Interface, Proxies},
+    model::Token,
     semaphore::{self, FatalHandler, Service, StartError, core},
     storage::{self, sqlite},
     web_server::{self, Bound, WebServer},
@@ -30,7 +32,11 @@ pub(super) struct Daemon {
 
 impl Daemon {
     /// Binds the address, recovers the state, applies the declarations, and listens.
-    pub(super) fn start(config: &Config, registry: Registry) -> Result<Daemon, Failure> {
+    pub(super) fn start(
+        config: &Config,
+        registry: Registry,
+        declared: &[Token],
+    ) -> Result<Daemon, Failure> {
         // Files of the database are for this user alone, whatever the umask was.
         rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
         let machine = limits::rooms(limits::raise_descriptors());
@@ -39,6 +45,16 @@ impl Daemon {
         let bound = bind(config, room)?;
         let service = Arc::new(start_service(config, room.waiting_requests_max)?);
         declarations::apply(&service, &config.semaphores);
+        tokens::apply(&service, declared);
+        match config.auth.needs() {
+            api::Auth::Off => log::warn!(
+                "tokens are switched off: whoever reaches {} may do everything",
+                config.listen
+            ),
+            api::Auth::Required | api::Auth::AnonymousRead => {
+                tokens::ensure_admin(&service, &config.data_dir)?;
+            }
+        }
         let callbacks = Arc::new(start_callbacks(&service, registry)?);
         let server = start_server(bound, config, &service, &callbacks)?;
         Ok(Daemon { service, callbacks, server, machine, room })
@@ -175,6 +191,7 @@ fn storage_failure(error: &storage::Error) -> Failure {
 fn service_options(limits: &config::Limits, waiting_requests_max: usize) -> semaphore::Options {
     let defaults = semaphore::Options::default();
     let core = defaults.limits;
+    let days = |days: u32| Duration::from_hours(24) * days;
     semaphore::Options {
         limits: core::Limits {
             semaphores_max: limits.semaphores_max.unwrap_or(core.semaphores_max),
@@ -182,13 +199,34 @@ fn service_options(limits: &config::Limits, waiting_requests_max: usize) -> sema
             queue_claims_max: limits.queue_claims_max.unwrap_or(core.queue_claims_max),
             waiting_sets_max: limits.waiting_sets_max.unwrap_or(core.waiting_sets_max),
             ended_ids_max: limits.ended_ids_max.unwrap_or(core.ended_ids_max),
+            tokens_max: limits.tokens_max.unwrap_or(core.tokens_max),
         },
         waiting_requests_max,
-        history_kept: limits
-            .history_days
-            .map_or(defaults.history_kept, |days| std::time::Duration::from_hours(24) * days),
+        history_kept: limits.history_days.map_or(defaults.history_kept, days),
+        audit_kept: limits.audit_days.map_or(defaults.audit_kept, days),
+        token_requests_per_second_max: limits
+            .token_requests_per_second_max
+            .and_then(|requests| u32::try_from(requests).ok())
+            .unwrap_or(defaults.token_requests_per_second_max),
         free_bytes_min: limits.free_bytes_min.unwrap_or(defaults.free_bytes_min),
     }
+}
+
+/// Makes another admin token while no daemon runs, and returns what there is to say about it.
+///
+/// # Errors
+/// While a daemon runs, or when the database or the file cannot be written.
+pub(super) fn new_admin_token(config: &Config) -> Result<String, Failure> {
+    let service = start_service(config, 0).map_err(|failure| Failure {
+        message: format!("{}; the daemon must not run meanwhile", failure.message),
+        ..failure
+    })?;
+    let path = tokens::make_admin(&service, &config.data_dir)?;
+    service.close();
+    Ok(format!(
+        "made an admin token, it is in {}\nThe others still count: see `semaphorectl token list` once the daemon runs.\n",
+        path.display()
+    ))
 }
 
 fn start_callbacks(service: &Arc<Service>, registry: Registry) -> Result<Callbacks, Failure> {
@@ -207,9 +245,11 @@ fn start_server(
     if let Some(wait_max) = config.limits.wait_max {
         options.wait_max = wait_max.0;
     }
+    options.auth = config.auth.needs();
     let api = Arc::new(Api::new(Arc::clone(service), Arc::clone(callbacks), options));
     let interface = Interface::new(api, http_interface::Limits::default())
-        .map_err(|error| Failure::new(exit::INTERNAL, &error))?;
+        .map_err(|error| Failure::new(exit::INTERNAL, &error))?
+        .trusting(Proxies::new(config.trusted_proxies.clone()));
     let fatal: web_server::Fatal = Arc::new(|error| {
         let is_full = error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error());
         let advice = if is_full { limits::DESCRIPTORS_ADVICE } else { "" };

@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    model::{Declaration, Origin, SemaphoreName, SemaphoreSettings},
-    semaphore::{Refusal, Service, core},
+    api::settings_changed,
+    model::{Actor, AuditEntry, Declaration, Origin, SemaphoreName, SemaphoreSettings},
+    semaphore::{Asker, Refusal, Service, SetSettings, core},
 };
 
 /// Applies the declared semaphores, and logs what it did and what it could not do.
@@ -21,8 +22,12 @@ pub(crate) fn apply(service: &Service, declared: &BTreeMap<SemaphoreName, Semaph
         if present.get(name).is_some_and(|view| view.origin == origin) {
             continue;
         }
-        let change = |_: Option<&core::SemaphoreView>| Ok((settings.clone(), origin));
-        match service.set_semaphore::<Refusal>(name, false, &change) {
+        let change = |present: Option<&core::SemaphoreView>| {
+            let old = present.map(|view| &view.settings);
+            let audit = Some(settings_changed(entry("semaphore.set", name), old, settings));
+            Ok(SetSettings { settings: settings.clone(), origin, audit })
+        };
+        match service.set_semaphore::<Refusal>(name, false, &Asker::default(), &change) {
             Ok(seen) => {
                 let verb = if seen.what.0 { "registered" } else { "changed" };
                 log::info!("{verb} {name} as declared: capacity {}", settings.capacity);
@@ -45,13 +50,19 @@ pub(crate) fn apply(service: &Service, declared: &BTreeMap<SemaphoreName, Semaph
 
 /// A semaphore that vanished from the file goes too, but not under its claims.
 fn remove_undeclared(service: &Service, name: &SemaphoreName) {
-    match service.remove_semaphore(name, false) {
+    let audit = Some(entry("semaphore.remove", name));
+    match service.remove_semaphore(name, (false, None), &Asker::default(), audit) {
         Ok(_) => log::info!("unregistered {name}, which is not declared any more"),
         Err(refusal) => log::warn!(
             "{name} is not declared any more and is kept: {}; drain it, and it goes at the next start or SIGHUP",
             reason(&refusal)
         ),
     }
+}
+
+/// What the audit log says.
+fn entry(action: &str, name: &SemaphoreName) -> Box<AuditEntry> {
+    Box::new(AuditEntry::done(Actor::Configuration, action, format!("semaphore {name}")))
 }
 
 fn reason(refusal: &Refusal) -> String {

@@ -12,6 +12,7 @@
 //! [`exit::IO`] from the thread that saw it: whatever is not on disk by then was not answered.
 
 mod args;
+mod auth;
 mod callbacks;
 mod clock;
 mod config;
@@ -23,6 +24,7 @@ mod limits;
 mod logging;
 mod panics;
 mod restore;
+mod tokens;
 
 use std::{ffi::OsString, io::Write, net::SocketAddr};
 
@@ -35,6 +37,7 @@ use self::{args::Args, config::Config, daemon::Daemon};
 use crate::{
     callbacks::Registry,
     cli::{self, Invocation, Program, exit},
+    model::Token,
 };
 
 const PROGRAM: Program<'static> = Program { name: "semaphored", rest: None };
@@ -80,9 +83,14 @@ fn dispatch(arguments: &[OsString]) -> Result<(), Failure> {
     if let Some(file) = &args.restore {
         return say(&restore::restore(&config.data_dir, file)?);
     }
+    if args.new_admin_token {
+        return say(&daemon::new_admin_token(&config)?);
+    }
     let checked = callbacks::registry(&config);
     let (registry, warnings) =
         checked.map_err(|error| Failure::new(exit::CONFIGURATION, &error))?;
+    let declared = config.auth.tokens(&config.path);
+    let declared = declared.map_err(|error| Failure::new(exit::CONFIGURATION, &error))?;
     if args.check_config {
         for warning in warnings {
             // As in `main`: there is nobody else to tell.
@@ -90,7 +98,7 @@ fn dispatch(arguments: &[OsString]) -> Result<(), Failure> {
         }
         return say("the configuration is right\n");
     }
-    run(&args, config, registry, &warnings)
+    run(&args, config, Checked { registry, declared, warnings })
 }
 
 fn say(text: &str) -> Result<(), Failure> {
@@ -98,20 +106,23 @@ fn say(text: &str) -> Result<(), Failure> {
     written.map_err(|error| Failure::new(exit::IO, &format!("cannot write the output: {error}")))
 }
 
-fn run(
-    args: &Args,
-    config: Config,
+/// What the configuration refers to, read and checked.
+struct Checked {
     registry: Registry,
-    warnings: &[String],
-) -> Result<(), Failure> {
+    declared: Vec<Token>,
+    warnings: Vec<String>,
+}
+
+fn run(args: &Args, config: Config, checked: Checked) -> Result<(), Failure> {
+    let Checked { registry, declared, warnings } = checked;
     logging::start("info");
-    for warning in warnings {
+    for warning in &warnings {
         log::warn!("{warning}");
     }
     panics::abort_on_panic();
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| Failure::new(exit::INTERNAL, &format!("cannot take signals: {error}")))?;
-    let daemon = Daemon::start(&config, registry)?;
+    let daemon = Daemon::start(&config, registry, &declared)?;
     log::info!("listening on {}", daemon.address());
     if let Some(line) = next_line(&config, daemon.address()) {
         log::info!("to try it, in another terminal: {line}");
@@ -162,9 +173,10 @@ fn serve_until_stopped(mut signals: Signals, args: &Args, mut config: Config, da
 /// Reads the configuration and the secrets again, and applies semaphores and callbacks. A wrong one is refused
 /// whole.
 fn reload(args: &Args, config: &mut Config, daemon: &Daemon) {
-    let new = Config::load(args).and_then(|new| Ok((callbacks::registry(&new)?, new)));
+    let new = Config::load(args)
+        .and_then(|new| Ok((callbacks::registry(&new)?, new.auth.tokens(&new.path)?, new)));
     match new {
-        Ok(((registry, warnings), new)) => {
+        Ok(((registry, warnings), declared, new)) => {
             for warning in warnings {
                 log::warn!("{warning}");
             }
@@ -174,6 +186,7 @@ fn reload(args: &Args, config: &mut Config, daemon: &Daemon) {
                 );
             }
             declarations::apply(daemon.service(), &new.semaphores);
+            tokens::apply(daemon.service(), &declared);
             daemon.replace_callbacks(registry);
             // What counts from the next start on is told again at the next reload.
             config.semaphores = new.semaphores;

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::{
-    Error, Framing, Head, Request, Response, content_type, framing, prefer, problem, query, status,
+    Client, Error, Framing, Head, Proxies, Request, Response, authorization, content_type, framing,
+    prefer, problem, query, status,
 };
 use crate::{
-    api::{self, Answer, Blocked, Call, Calls, Peer, Reply, Step},
+    api::{self, Answer, Blocked, Call, Calls, Reply, Step},
     model::Revision,
     router::Routes,
 };
@@ -64,6 +65,7 @@ pub struct Interface {
     calls: Arc<dyn Calls>,
     routes: Routes,
     limits: Limits,
+    proxies: Proxies,
 }
 
 impl Interface {
@@ -72,7 +74,13 @@ impl Interface {
     /// # Errors
     /// When the table of routes contradicts itself: a bug, which any test finds.
     pub fn new(calls: Arc<dyn Calls>, limits: Limits) -> Result<Interface, matchit::InsertError> {
-        Ok(Interface { calls, routes: Routes::new()?, limits })
+        Ok(Interface { calls, routes: Routes::new()?, limits, proxies: Proxies::default() })
+    }
+
+    /// Believes these proxies where a client is.
+    #[must_use]
+    pub fn trusting(self, proxies: Proxies) -> Interface {
+        Interface { proxies, ..self }
     }
 
     /// The bounds that requests are held to.
@@ -117,11 +125,11 @@ impl Interface {
         }
     }
 
-    /// Handles a request of the client `peer`. Never blocks on a permit.
+    /// Handles a request of a client. Never blocks on a permit.
     #[must_use]
-    pub fn handle(&self, request: Request, peer: Option<Arc<Peer>>) -> Handled {
+    pub fn handle(&self, request: Request, client: Client) -> Handled {
         let head_only = request.head.is_head();
-        match self.call_of(request, peer) {
+        match self.call_of(request, client) {
             Err(error) => Handled::Ready {
                 response: problem::of_error(&error).for_method(head_only),
                 after: Revision(0),
@@ -136,7 +144,7 @@ impl Interface {
         }
     }
 
-    fn call_of(&self, request: Request, peer: Option<Arc<Peer>>) -> Result<Call, Error> {
+    fn call_of(&self, request: Request, client: Client) -> Result<Call, Error> {
         let Request { head, body } = request;
         let body_bytes_max = self.limits.body_bytes_max;
         if body.len() > body_bytes_max {
@@ -149,7 +157,12 @@ impl Interface {
         }
         let query = query::parse_query(target.query);
         let prefer_wait = prefer::wait_preferred(head.values("prefer"));
-        Ok(Call { endpoint, query, prefer_wait, body, peer })
+        let credentials = authorization::credentials(&head);
+        let address = client.address.map(|peer| self.proxies.client(&head, peer));
+        let path = target.path.to_owned();
+        let Client { peer, .. } = client;
+        let method = head.method;
+        Ok(Call { endpoint, method, path, credentials, address, query, prefer_wait, body, peer })
     }
 
     /// The answer to a request that is not handed to the API at all, in the API's own words.

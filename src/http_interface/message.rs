@@ -1,9 +1,9 @@
 //! Requests and responses as plain data: what remains of HTTP when the sockets are taken away.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use super::query::{Target, split_target};
-use crate::api::Download;
+use crate::api::{Download, Peer};
 
 /// A request without its body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +41,15 @@ pub struct Request {
     pub head: Head,
     /// The body as it came; empty where there was none.
     pub body: Vec<u8>,
+}
+
+/// The client at the other end of a request's connection.
+#[derive(Clone, Debug, Default)]
+pub struct Client {
+    /// Where it can be known whether it is still there.
+    pub peer: Option<Arc<Peer>>,
+    /// Its address, or that of the proxy in front of it.
+    pub address: Option<IpAddr>,
 }
 
 /// A response. No header holds a word of the client's: what a client says can hide a line break.

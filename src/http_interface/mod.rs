@@ -10,8 +10,10 @@
 //!
 //! Nothing that a client said goes into a response header, where a line break would split the response.
 
+mod authorization;
 mod content_type;
 mod error;
+mod forwarded;
 mod framing;
 mod interface;
 mod message;
@@ -23,6 +25,7 @@ mod status;
 mod tests;
 
 pub use self::error::Error;
+pub use self::forwarded::Proxies;
 pub use self::framing::Framing;
 pub use self::interface::{BlockedCall, Handled, Interface, Limits, Refusal};
-pub use self::message::{Head, Request, Response};
+pub use self::message::{Client, Head, Request, Response};

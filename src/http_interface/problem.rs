@@ -7,7 +7,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Error, Response, status};
+use super::{Error, Response, authorization, status};
 use crate::{api, router};
 
 #[derive(Serialize)]
@@ -24,6 +24,10 @@ struct Problem<'a> {
 pub(super) fn of_api_error(error: &api::Error) -> Response {
     let status = status::of_api_error(error);
     let response = response(status, error.code(), error.to_string(), error.data());
+    let response = match authorization::challenge(error) {
+        Some(challenge) => response.with("WWW-Authenticate", challenge),
+        None => response,
+    };
     match error.retry_after_seconds() {
         Some(seconds) => response.with("Retry-After", seconds.to_string()),
         None => response,

@@ -33,6 +33,8 @@ pub(super) fn of_api_error(error: &api::Error) -> u16 {
         api::Error::UnknownSemaphore { .. }
         | api::Error::UnknownClaim { .. }
         | api::Error::UnknownTarget { .. }
+        | api::Error::UnknownToken { .. }
+        | api::Error::NoToken
         | api::Error::UnknownDelivery { .. } => 404,
         api::Error::ClaimDiffers { .. }
         | api::Error::NoPermit { .. }
@@ -40,11 +42,21 @@ pub(super) fn of_api_error(error: &api::Error) -> u16 {
         | api::Error::WouldEndClaims { .. }
         | api::Error::SemaphoreInUse { .. }
         | api::Error::NoCallback { .. }
+        | api::Error::TokenDeclared { .. }
         | api::Error::TooManyDeliveries { .. }
         | api::Error::BackupRunning
         | api::Error::NotOffered { .. } => 409,
+        api::Error::TokenMissing | api::Error::TokenInvalid | api::Error::TokenExpired { .. } => {
+            401
+        }
+        api::Error::ScopeMissing { .. }
+        | api::Error::AllSemaphoresNeeded { .. }
+        | api::Error::PriorityTooHigh { .. } => 403,
         api::Error::ClaimEnded { .. } => 410,
-        api::Error::QueueFull { .. } => 429,
+        api::Error::QueueFull { .. }
+        | api::Error::TokenClaimsFull { .. }
+        | api::Error::TooManyRequests { .. }
+        | api::Error::TooManyWrongTokens { .. } => 429,
         api::Error::ServiceFull { .. }
         | api::Error::BackupNoSpace { .. }
         | api::Error::StorageLow
@@ -71,6 +83,8 @@ pub(super) fn of_error(error: &Error) -> u16 {
 pub(super) fn phrase(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
         409 => "Conflict",

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    api::{self, Answer, Blocked, Call, Calls, Endpoint, Outcome, Reply, Step},
+    api::{self, Answer, Blocked, Call, Calls, Credentials, Endpoint, Outcome, Reply, Step},
     model::{EndReason, Revision, WallTime},
     router,
 };
@@ -71,7 +71,7 @@ fn request(method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> 
 
 /// The response to a request when the API gives `result`.
 fn respond(result: Result<Answer, api::Error>, request: Request) -> Response {
-    match script(result, false).1.handle(request, None) {
+    match script(result, false).1.handle(request, Client::default()) {
         Handled::Ready { response, .. } => response,
         Handled::Blocked(_) => panic!("blocked"),
     }
@@ -93,7 +93,7 @@ fn a_request_becomes_a_call() {
         &[json, ("prefer", "foo, wait=12")],
         "{}",
     );
-    let Handled::Ready { response, after } = interface.handle(given, None) else {
+    let Handled::Ready { response, after } = interface.handle(given, Client::default()) else {
         panic!("blocked")
     };
     assert_eq!((response.status, after), (201, Revision(7)));
@@ -101,6 +101,10 @@ fn a_request_becomes_a_call() {
     let pair = |n: &str, v: &str| (n.to_owned(), v.to_owned());
     let expected = Call {
         endpoint: Endpoint::PutClaim("a-b".to_owned()),
+        method: "PUT".into(),
+        path: "/api/v1/claims/a%2Db".into(),
+        credentials: Credentials::None,
+        address: None,
         query: vec![pair("wait", "30s"), pair("x", "a b")],
         prefer_wait: Some(Duration::from_secs(12)),
         body: b"{}".to_vec(),
@@ -162,11 +166,15 @@ fn head_has_the_length_and_no_body() {
 fn a_blocked_call_answers_later() {
     let (_, interface) = script(Err(api::Error::Stopping), true);
     let given = || request("PUT", "/api/v1/claims/a", &[], "");
-    let Handled::Blocked(call) = interface.handle(given(), None) else { panic!("not blocked") };
+    let Handled::Blocked(call) = interface.handle(given(), Client::default()) else {
+        panic!("not blocked")
+    };
     let (response, after) = call.wait();
     assert_eq!((response.status, after), (503, Revision(7)));
     assert_eq!(response.header("retry-after"), Some("1"));
-    let Handled::Blocked(call) = interface.handle(given(), None) else { panic!("not blocked") };
+    let Handled::Blocked(call) = interface.handle(given(), Client::default()) else {
+        panic!("not blocked")
+    };
     assert_eq!(call.refuse(&api::Error::StorageLow).header("retry-after"), Some("30"));
 }
 
@@ -258,7 +266,7 @@ fn what_the_interface_refuses_itself() {
     ];
     for (given, status, code) in cases {
         let (script, interface) = script(Ok(answer(Outcome::Ok)), false);
-        let Handled::Ready { response, after } = interface.handle(given, None) else {
+        let Handled::Ready { response, after } = interface.handle(given, Client::default()) else {
             panic!("blocked")
         };
         assert_eq!((response.status, after), (status, Revision(0)), "{code}");

@@ -43,6 +43,9 @@ impl Actor {
     }
 }
 
+/// What [`AuditEntry::result`] says of an act that was done.
+const AUDIT_DONE: &str = "done";
+
 /// One row of the audit log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditEntry {
@@ -66,6 +69,24 @@ pub struct AuditEntry {
     pub tries: Option<Tries>,
 }
 
+impl AuditEntry {
+    /// The row of an act that was done.
+    #[must_use]
+    pub fn done(actor: Actor, action: &str, object: String) -> AuditEntry {
+        AuditEntry {
+            actor,
+            address: None,
+            action: action.into(),
+            object: object.into(),
+            old: None,
+            new: None,
+            reason: None,
+            result: AUDIT_DONE.into(),
+            tries: None,
+        }
+    }
+}
+
 /// Tries that were refused with the same code, from the same address, within a minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tries {
@@ -74,6 +95,3 @@ pub struct Tries {
     /// How many so far.
     pub count: u32,
 }
-
-/// What [`AuditEntry::result`] says of an act that was done.
-pub const AUDIT_DONE: &str = "done";

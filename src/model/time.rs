@@ -56,6 +56,16 @@ impl WallTime {
         let timestamp = jiff::Timestamp::from_millisecond(self.0).unwrap_or(jiff::Timestamp::MAX);
         format!("{timestamp:.3}")
     }
+
+    /// Reads RFC 3339 with any offset.
+    ///
+    /// # Errors
+    /// Any other form, or a year beyond 9999.
+    pub fn from_rfc3339(text: &str) -> Result<WallTime, Invalid> {
+        let timestamp: Result<jiff::Timestamp, _> = text.parse();
+        let timestamp = timestamp.map(|timestamp| WallTime(timestamp.as_millisecond()));
+        timestamp.map_err(|_| Invalid::new("a time such as 2026-11-24T03:50:53Z"))
+    }
 }
 
 const DURATION: &str = "a number of seconds or a text such as \"90s\", \"5m\" or \"2h\"";
@@ -109,6 +119,10 @@ mod tests {
     #[test]
     fn wall_time_is_rfc_3339() {
         assert_eq!(WallTime(1_795_492_253_120).to_rfc3339(), "2026-11-24T03:50:53.120Z");
+        for text in ["2026-11-24T03:50:53.120Z", "2026-11-24T04:50:53.12+01:00"] {
+            assert_eq!(WallTime::from_rfc3339(text), Ok(WallTime(1_795_492_253_120)));
+        }
+        assert!(WallTime::from_rfc3339("2026-11-24").is_err());
         assert_eq!(WallTime(0).to_rfc3339(), "1970-01-01T00:00:00.000Z");
     }
 

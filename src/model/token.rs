@@ -15,11 +15,11 @@ use super::{Claim, Declaration, Invalid, Priority, SemaphoreName, TokenId, Token
 /// What every token starts with, so that scanners for leaked secrets find it.
 pub const TOKEN_PREFIX: &str = "sem_";
 /// Shortest secret: 32 of 36 characters, 165 bits if they are random.
-pub const TOKEN_SECRET_BYTES_MIN: usize = 32;
+const TOKEN_SECRET_BYTES_MIN: usize = 32;
 /// Longest secret.
-pub const TOKEN_SECRET_BYTES_MAX: usize = 128;
+const TOKEN_SECRET_BYTES_MAX: usize = 128;
 /// Most patterns of a token.
-pub const TOKEN_PATTERNS_MAX: usize = 16;
+const TOKEN_PATTERNS_MAX: usize = 16;
 /// Longest pattern, in bytes: that of a semaphore's name.
 const PATTERN_BYTES_MAX: usize = super::name::SEMAPHORE_NAME_BYTES_MAX;
 
@@ -59,6 +59,12 @@ impl TokenText {
     #[must_use]
     pub fn hash(&self) -> SecretHash {
         SecretHash(Sha256::digest(self.secret.as_bytes()).into())
+    }
+
+    /// The same secret under another id.
+    #[must_use]
+    pub fn with_id(&self, id: &TokenId) -> TokenText {
+        TokenText { id: id.clone(), secret: self.secret.clone() }
     }
 
     /// The whole token, for whoever is to keep it.

@@ -158,15 +158,9 @@ mod tests {
 
     fn refused(address: u8, code: &str) -> AuditEntry {
         AuditEntry {
-            actor: Actor::Anonymous,
             address: Some(IpAddr::from([127, 0, 0, address])),
-            action: "GET".into(),
-            object: "/api/v1/claims".into(),
-            old: None,
-            new: None,
-            reason: None,
             result: code.into(),
-            tries: None,
+            ..AuditEntry::done(Actor::Anonymous, "GET", "/api/v1/claims".into())
         }
     }
 

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     api,
-    http_interface::{BlockedCall, Framing, Handled, Head, Interface, Refusal, Request},
+    http_interface::{BlockedCall, Client, Framing, Handled, Head, Interface, Refusal, Request},
 };
 
 /// What all threads of the server share.
@@ -216,7 +216,8 @@ impl Shared {
         let presence = self.presence.as_ref();
         let caller = presence.and_then(|presence| presence.caller(exchange.address()));
         let peer = caller.as_ref().map(|caller| Arc::clone(&caller.peer));
-        match self.interface.handle(Request { head, body }, peer) {
+        let client = Client { peer, address: Some(exchange.address().ip()) };
+        match self.interface.handle(Request { head, body }, client) {
             Handled::Ready { response, after } => {
                 let before_commit = || self.intake.ensure_receiver();
                 self.responders.deliver(&self.interface, exchange, response, after, before_commit);

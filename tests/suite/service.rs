@@ -18,7 +18,7 @@ use semaphored::{
         SemaphoreName, SemaphoreSettings, ServiceTime, WallTime,
     },
     semaphore::{
-        Attempt, ClaimLook, Clock, Options, Refusal, Service, Tick,
+        Asker, Attempt, ClaimLook, Clock, Options, Refusal, Service, SetSettings, Tick,
         core::{Error, Now, Outcome},
     },
     storage::{History, memory::MemoryDisk},
@@ -118,12 +118,18 @@ impl Bench {
     }
 
     fn register(&self) -> Revision {
-        let settings = || Ok((SemaphoreSettings::with_capacity(1), Origin::Api));
-        self.service.set_semaphore::<Refusal>(&name("A"), false, &|_| settings()).unwrap().revision
+        let settings = || {
+            let settings = SemaphoreSettings::with_capacity(1);
+            Ok(SetSettings { settings, origin: Origin::Api, audit: None })
+        };
+        self.service
+            .set_semaphore::<Refusal>(&name("A"), false, &Asker::default(), &|_| settings())
+            .unwrap()
+            .revision
     }
 
     fn acquire(&self, claim: &str) -> (Outcome, Revision) {
-        match self.service.acquire(id(claim), request(), None, None) {
+        match self.service.acquire(id(claim), request(), None, Asker::default()) {
             Attempt::Done(Ok((outcome, status))) => (outcome, status.seen),
             Attempt::Done(Err(refusal)) => panic!("{refusal:?}"),
             Attempt::Blocked(_) => panic!("blocks without being asked to"),
@@ -136,7 +142,7 @@ impl Bench {
     }
 
     fn reason(&self, claim: &str) -> Option<EndReason> {
-        match self.service.look(&id(claim)).unwrap().what {
+        match self.service.look(&id(claim), &Asker::default()).unwrap().what {
             ClaimLook::Live(_) => None,
             ClaimLook::Ended(claim) => match claim.state {
                 semaphored::model::ClaimState::Ended { reason, .. } => Some(reason),
@@ -170,7 +176,7 @@ fn nothing_is_answered_that_a_failed_commit_could_undo() {
         let disk = bench.disk.clone();
         drop(bench);
         let again = start(&disk);
-        assert_eq!(again.service.look(&id("x")).is_ok(), batch_kept);
+        assert_eq!(again.service.look(&id("x"), &Asker::default()).is_ok(), batch_kept);
     }
 }
 
@@ -187,12 +193,16 @@ fn replies_of_many_threads_are_all_committed_at_once() {
             std::thread::spawn(move || {
                 for cycle in 0..CYCLES {
                     let claim = id(&format!("{thread}-{cycle}"));
-                    let Attempt::Done(done) = service.acquire(claim.clone(), request(), None, None)
+                    let Attempt::Done(done) =
+                        service.acquire(claim.clone(), request(), None, Asker::default())
                     else {
                         panic!("it blocks");
                     };
                     assert!(is_committed_soon(&service, done.unwrap().1.seen));
-                    assert!(is_committed_soon(&service, service.release(claim).unwrap()));
+                    assert!(is_committed_soon(
+                        &service,
+                        service.release(claim, &Asker::default(), None).unwrap()
+                    ));
                 }
             })
         })
@@ -216,10 +226,21 @@ fn no_refusal_is_answered_that_a_failed_commit_could_undo() {
         let Bench { disk, service, failed, .. } = Bench::new();
         let callbacks = Callbacks::start(&service, Registry::default(), Box::new(api::claim_json));
         let callbacks = Arc::new(callbacks.unwrap());
-        let api = Api::new(Arc::clone(&service), callbacks, api::Options::default());
+        let options = api::Options { auth: api::Auth::Off, ..api::Options::default() };
+        let api = Api::new(Arc::clone(&service), callbacks, options);
         let call = |(endpoint, body): (Endpoint, String)| -> Reply {
-            let (query, prefer_wait) = (Vec::new(), None);
-            match api.handle(Call { endpoint, query, prefer_wait, body: body.into(), peer: None }) {
+            let call = Call {
+                endpoint,
+                method: String::new(),
+                path: String::new(),
+                credentials: api::Credentials::None,
+                address: None,
+                query: Vec::new(),
+                prefer_wait: None,
+                body: body.into(),
+                peer: None,
+            };
+            match api.handle(call) {
                 Step::Done(reply) => reply,
                 Step::Blocked(_) => panic!("it blocks"),
             }
@@ -246,7 +267,7 @@ fn a_crash_keeps_holders_and_order() {
     drop(bench);
     let again = start(&disk);
     assert!(matches!(again.acquire("a").0, Outcome::Prolonged(_)));
-    again.service.release(id("a")).unwrap();
+    again.service.release(id("a"), &Asker::default(), None).unwrap();
     // Nobody blocks, so the next in the queue gets an offer, and confirms it by asking.
     assert!(matches!(again.acquire("c").0, Outcome::Waiting { .. }));
     assert!(matches!(again.acquire("b").0, Outcome::Granted(_)));
@@ -271,7 +292,7 @@ fn time_ends_leases_but_not_after_a_gap() {
 fn what_has_ended_can_be_looked_at_before_and_after_the_fold() {
     let bench = Bench::new();
     bench.acquire("a");
-    bench.service.release(id("a")).unwrap();
+    bench.service.release(id("a"), &Asker::default(), None).unwrap();
     let until = Instant::now() + Duration::from_secs(1);
     // The fold comes in between; at no moment is the claim unknown.
     while Instant::now() < until {
@@ -283,7 +304,7 @@ fn what_has_ended_can_be_looked_at_before_and_after_the_fold() {
 fn a_service_that_is_never_idle_forgets_old_history_too() {
     let bench = Bench::new();
     bench.acquire("a");
-    bench.service.release(id("a")).unwrap();
+    bench.service.release(id("a"), &Asker::default(), None).unwrap();
     let disk = bench.disk.clone();
     let in_history = || disk.ended_claim(&id("a")).unwrap().is_some();
     poll("the fold", || in_history().then_some(()));
@@ -305,13 +326,15 @@ fn who_blocks_is_told_when_the_service_stops() {
     let bench = Bench::new();
     bench.acquire("a");
     let wait = Some(Duration::from_secs(60));
-    let Attempt::Blocked(blocked) = bench.service.acquire(id("b"), request(), wait, None) else {
+    let Attempt::Blocked(blocked) =
+        bench.service.acquire(id("b"), request(), wait, Asker::default())
+    else {
         panic!("it does not block");
     };
     let thread = std::thread::spawn(move || blocked.wait());
     bench.service.stop();
     assert_eq!(thread.join().unwrap().unwrap_err(), Refusal::Stopping);
-    let refused = bench.service.acquire(id("c"), request(), None, None);
+    let refused = bench.service.acquire(id("c"), request(), None, Asker::default());
     assert!(matches!(refused, Attempt::Done(Err(Refusal::Stopping))));
     assert_eq!(bench.service.status().what.waiting_requests, 0);
 }
@@ -322,10 +345,15 @@ fn a_bound_on_blocked_requests_keeps_the_place() {
     let clock = Arc::new(TestClock::default());
     let options = Options { waiting_requests_max: 1, ..Options::default() };
     let service = Service::start(Box::new(disk.open()), clock, options, Box::new(|_| {})).unwrap();
-    let settings = || Ok((SemaphoreSettings::with_capacity(1), Origin::Api));
-    service.set_semaphore::<Refusal>(&name("A"), false, &|_| settings()).unwrap();
+    let settings = || {
+        let settings = SemaphoreSettings::with_capacity(1);
+        Ok(SetSettings { settings, origin: Origin::Api, audit: None })
+    };
+    service
+        .set_semaphore::<Refusal>(&name("A"), false, &Asker::default(), &|_| settings())
+        .unwrap();
     let wait = Some(Duration::from_secs(60));
-    let acquire = |claim: &str| service.acquire(id(claim), request(), wait, None);
+    let acquire = |claim: &str| service.acquire(id(claim), request(), wait, Asker::default());
     assert!(matches!(acquire("a"), Attempt::Done(Ok((Outcome::Granted(_), _)))));
     let blocked = acquire("b");
     assert!(matches!(blocked, Attempt::Blocked(_)));
@@ -335,6 +363,6 @@ fn a_bound_on_blocked_requests_keeps_the_place() {
     assert_eq!(status.positions, [2]);
     drop(blocked);
     assert!(matches!(acquire("c"), Attempt::Blocked(_)), "the slot was given back");
-    let unknown = service.release(id("nobody"));
+    let unknown = service.release(id("nobody"), &Asker::default(), None);
     assert!(matches!(unknown, Err(Refusal::Core(Error::UnknownClaim(_), _))));
 }

@@ -15,7 +15,7 @@ use std::{
     collections::BTreeMap,
     fmt::Display,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -32,6 +32,7 @@ use self::{
 };
 use super::{
     Failure,
+    auth::Auth,
     config::{Config, Durability, Limits},
     daemon::Daemon,
     logging, panics, say,
@@ -63,7 +64,7 @@ pub(super) fn run() -> Result<(), Failure> {
     let directory = directory.map_err(|error| failure("make a directory", &error))?;
     let riviera = name(RIVIERA.0)?;
     let config = config(directory.path(), &riviera)?;
-    let daemon = Daemon::start(&config, Registry::default())?;
+    let daemon = Daemon::start(&config, Registry::default(), &[])?;
     let url = format!("http://{}", daemon.address());
     let jobs = Jobs::new(directory.path(), url).map_err(|e| failure("prepare its jobs", &e))?;
     let mut demo = Demo {
@@ -113,6 +114,9 @@ fn config(directory: &Path, riviera: &SemaphoreName) -> Result<Config, Failure> 
             (name(COVERAGE.0)?, settings(COVERAGE.1)),
         ]),
         callbacks: Settings::default(),
+        auth: Auth::off(),
+        trusted_proxies: Vec::new(),
+        path: PathBuf::new(),
     })
 }
 
@@ -174,7 +178,7 @@ impl Demo<'_> {
             claims_max: 2 * JOBS.len(),
             ..ListFilter::default()
         };
-        for status in self.service.list(&filter).what.claims {
+        for status in self.service.list(&filter, |_| true).what.claims {
             let holder = status.claim.terms.holder.as_ref();
             let job = holder.and_then(|holder| jobs::number(holder.as_str()));
             if let Some(record) = job.and_then(|job| self.records.get_mut(job)) {

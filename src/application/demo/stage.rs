@@ -2,7 +2,7 @@
 
 use crate::{
     model::{Claim, ClaimId, ClaimState, EndReason, WallTime},
-    semaphore::{ClaimLook, Service},
+    semaphore::{Asker, ClaimLook, Service},
 };
 
 /// A job and its claim.
@@ -69,7 +69,7 @@ impl Record {
         if matches!(self.stage, Stage::Ended { .. }) {
             return;
         }
-        if let Ok(seen) = service.look(id)
+        if let Ok(seen) = service.look(id, &Asker::default())
             && let ClaimLook::Ended(claim) = seen.what
         {
             self.update(&claim, None);

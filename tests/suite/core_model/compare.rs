@@ -68,7 +68,7 @@ fn list(
     let mut all = Vec::new();
     let mut after: Option<Cursor> = None;
     loop {
-        let page = core.list(semaphore, None, None, after, page_claims);
+        let page = core.list(semaphore, None, None, after, page_claims, |_| true);
         prop_assert!(page.claims.len() <= page_claims);
         prop_assert!(all.len() <= core.claims_len(), "a listing does not end");
         prop_assert!(page.next.is_none() || !page.claims.is_empty(), "an empty page goes on");
@@ -167,6 +167,7 @@ impl Model {
             callback: claim.callback.clone().map(|(callback, deliveries)| {
                 Box::new(model::CallbackRecord { callback, deliveries })
             }),
+            owner: None,
         };
         let mut cooling: Vec<model::Cooling> = self
             .cooling
@@ -186,6 +187,7 @@ impl Model {
             semaphores,
             claims: self.claims.iter().map(claim).collect(),
             cooling,
+            tokens: Vec::new(),
         }
     }
 }

@@ -141,7 +141,7 @@ fn a_listing_of_few_among_many_misses_none() {
     for state in [None, Some(ListedState::Waiting)] {
         let (mut found, mut after, mut pages) = (Vec::new(), None, 0);
         loop {
-            let page = core.list(Some(&name(0)), state, Some(&holder), after, 8);
+            let page = core.list(Some(&name(0)), state, Some(&holder), after, 8, |_| true);
             found.extend(page.claims);
             pages += 1;
             after = page.next;

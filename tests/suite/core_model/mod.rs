@@ -89,6 +89,7 @@ fn core_does_what_the_naive_model_does_at_its_bounds() {
         queue_claims_max: 3,
         waiting_sets_max: 3,
         ended_ids_max: 5,
+        tokens_max: 5,
     };
     check(limits, 80, 150);
 }

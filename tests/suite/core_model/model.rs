@@ -140,9 +140,15 @@ impl Model {
             Command::SetSemaphore { name, settings, origin, force } => {
                 self.set_semaphore(name, settings, *origin, *force)?
             }
-            Command::RemoveSemaphore { name, force } => self.remove_semaphore(name, *force)?,
+            Command::RemoveSemaphore { name, force, .. } => self.remove_semaphore(name, *force)?,
             Command::NoteDelivery { sequence, delivery } => {
                 self.note_delivery(sequence.0, *delivery)
+            }
+            Command::SetToken { .. }
+            | Command::RevokeToken { .. }
+            | Command::NoteTokensUsed { .. }
+            | Command::NoteAudit { .. } => {
+                panic!("tokens and rows of the audit log are not in the model")
             }
             Command::Timeout | Command::Resume => self.timeout(),
         };

@@ -295,7 +295,7 @@ impl Run {
                 self.set_semaphore(name(*semaphore), setting, *force)
             }
             Action::Remove { semaphore, force } => {
-                Command::RemoveSemaphore { name: name(*semaphore), force: *force }
+                Command::RemoveSemaphore { name: name(*semaphore), force: *force, note: None }
             }
             Action::Timeout => Command::Timeout,
             Action::Fold | Action::Restart { .. } => return None,

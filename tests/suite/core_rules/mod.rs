@@ -232,7 +232,9 @@ impl Run {
                     force: has("force"),
                 }
             }
-            "remove" => Command::RemoveSemaphore { name: name(words[0]), force: has("force") },
+            "remove" => {
+                Command::RemoveSemaphore { name: name(words[0]), force: has("force"), note: None }
+            }
             "timeout" => Command::Timeout,
             other => panic!("unknown command {other}"),
         }

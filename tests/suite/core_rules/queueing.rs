@@ -125,6 +125,7 @@ fn bounds_refuse_and_everything_else_goes_on() {
         queue_claims_max: 2,
         waiting_sets_max: 1,
         ended_ids_max: 10,
+        tokens_max: 10,
     };
     check_with(
         limits,

@@ -1,0 +1,155 @@
+//! The audit log: what its rows say, and the call that reads it.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::{Api, Error, Handled, Outcome, Reply, Step, access::Admitted, query::Query};
+use crate::{
+    model::{Actor, AuditEntry, Revision, SemaphoreSettings, SemaphoreState},
+    semaphore::Seen,
+    storage::{AuditFilter, AuditRow},
+};
+
+impl Api {
+    pub(super) fn audit(&self, call: &Admitted<'_>) -> Handled {
+        let known =
+            ["token", "actor", "action", "object", "result", "since", "until", "limit", "after"];
+        let query = Query::of(call, &known)?;
+        let rows_max = query.limit()?;
+        let filter = AuditFilter {
+            before: query.page()?,
+            since: query.time("since")?,
+            until: query.time("until")?,
+            token: query.token()?,
+            actor: query.word("actor")?,
+            action: query.word("action")?,
+            object: query.word("object")?,
+            result: query.word("result")?,
+            // One more tells whether there is another page.
+            rows_max: rows_max + 1,
+        };
+        let seen = self.service.audit(&filter);
+        let Seen { what: mut rows, revision } =
+            seen.map_err(|refusal| self.refused(&call.caller, refusal))?;
+        let is_more = rows.len() > rows_max;
+        rows.truncate(rows_max);
+        let next = rows.last().filter(|_| is_more).map(|row| row.revision.to_string());
+        let entries = rows.iter().map(body).collect::<Result<Vec<_>, _>>()?;
+        let body = json!({ "entries": entries, "next": next, "revision": revision.0 });
+        Ok(Step::Done(Reply::json(Outcome::Ok, &body, revision)))
+    }
+
+    /// Notes the act that a call is, where the act itself changes nothing.
+    pub(super) fn note_act(&self, call: &Admitted<'_>) -> Result<(), Reply> {
+        let Some(row) = call.act(None) else { return Ok(()) };
+        let noted = self.service.note_act(*row);
+        noted.map(|_| ()).map_err(|refusal| self.refused(&call.caller, refusal))
+    }
+}
+
+/// A row as replies show it.
+fn body(row: &AuditRow) -> Result<Map<String, Value>, Error> {
+    let AuditRow { revision, at, entry } = row;
+    let AuditEntry { actor, address, action, object, old, new, reason, result, tries } = entry;
+    let mut body = Map::new();
+    let mut put = |member: &str, value: Value| body.insert(member.into(), value);
+    put("revision", revision.0.into());
+    put("at", at.to_rfc3339().into());
+    put("actor", actor.as_str().into());
+    if let Actor::Token { id, name } = actor {
+        put("token_id", id.as_str().into());
+        put("token_name", name.as_str().into());
+    }
+    if let Some(address) = address {
+        put("address", address.to_string().into());
+    }
+    put("action", action.to_string().into());
+    put("object", object.to_string().into());
+    for (member, text) in [("old", old), ("new", new)] {
+        if let Some(text) = text {
+            let value = serde_json::from_str(text).map_err(|error| {
+                log::error!("revision {revision} of the audit log is not JSON: {error}");
+                Error::Internal
+            })?;
+            put(member, value);
+        }
+    }
+    if let Some(reason) = reason {
+        put("reason", reason.as_str().into());
+    }
+    put("result", result.to_string().into());
+    if let Some(tries) = tries {
+        put("tries", tries.count.into());
+        put("minute", tries.minute.to_rfc3339().into());
+    }
+    Ok(body)
+}
+
+/// Completes the row about a semaphore's settings: those that become others, before and after.
+pub fn settings_changed(
+    mut row: Box<AuditEntry>,
+    old: Option<&SemaphoreSettings>,
+    new: &SemaphoreSettings,
+) -> Box<AuditEntry> {
+    let mut after = settings(new);
+    if let Some(old) = old {
+        let mut before = settings(old);
+        before.retain(|member, value| after.get(member) != Some(value));
+        after.retain(|member, _| before.contains_key(member));
+        row.old = Some(Value::Object(before).to_string().into());
+    }
+    row.new = Some(Value::Object(after).to_string().into());
+    row
+}
+
+/// Settings under the names that requests give them.
+fn settings(settings: &SemaphoreSettings) -> Map<String, Value> {
+    let seconds = |duration: Duration| json!(duration.as_secs_f64());
+    let state = match settings.state {
+        SemaphoreState::Open => "open",
+        SemaphoreState::Draining => "draining",
+    };
+    let settings = json!({
+        "capacity": settings.capacity,
+        "state": state,
+        "default_ttl": seconds(settings.default_ttl),
+        "max_ttl": seconds(settings.max_ttl),
+        "max_hold": settings.max_hold.map(seconds),
+        "queue_ttl": seconds(settings.queue_ttl),
+        "offer_ttl": settings.offer_ttl.map(seconds),
+        "wait_timeout": settings.wait_timeout.map(seconds),
+        "cooldown": seconds(settings.cooldown),
+        "description": settings.description.as_ref().map(|note| note.as_str()),
+    });
+    match settings {
+        Value::Object(settings) => settings,
+        _ => Map::new(),
+    }
+}
+
+/// A change whose page comes next, as `next` writes it.
+pub(super) fn read_page(text: &str) -> Option<Revision> {
+    text.parse().ok().map(Revision)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row() -> Box<AuditEntry> {
+        Box::new(AuditEntry::done(Actor::Daemon, "semaphore.set", "semaphore a".into()))
+    }
+
+    #[test]
+    fn a_change_shows_what_it_changed() {
+        let old = SemaphoreSettings::with_capacity(5);
+        let new = SemaphoreSettings { capacity: 7, ..old.clone() };
+        let changed = settings_changed(row(), Some(&old), &new);
+        assert_eq!(changed.old.as_deref(), Some("{\"capacity\":5}"));
+        assert_eq!(changed.new.as_deref(), Some("{\"capacity\":7}"));
+        let made = settings_changed(row(), None, &new);
+        assert_eq!(made.old, None);
+        assert!(made.new.unwrap().contains("\"cooldown\":0.0"));
+    }
+}
