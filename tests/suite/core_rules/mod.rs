@@ -10,16 +10,19 @@ mod leases;
 mod presence;
 mod queueing;
 mod semaphores;
+mod tokens;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use semaphored::{
     model::{
-        Base, Callback, Change, ClaimEvent, ClaimId, ClaimRequest, Delivery, DeliveryFailure,
-        DeliveryResult, Event, Fence, Labels, Note, Origin, Permits, Priority, SemaphoreName,
-        SemaphoreSettings, SemaphoreState, Sequence, ServiceTime, TargetName, Vars, WallTime,
+        Actor, AuditEntry, Base, Callback, Change, ClaimEvent, ClaimId, ClaimRequest, Delivery,
+        DeliveryFailure, DeliveryResult, Event, Fence, Labels, Note, Origin, Patterns, Permits,
+        Priority, Scope, Scopes, SecretHash, SemaphoreName, SemaphoreSettings, SemaphoreState,
+        Sequence, ServiceTime, TargetName, Token, TokenBounds, TokenId, TokenName, TokenOrigin,
+        Vars, WallTime,
     },
-    semaphore::core::{Command, Core, Limits, Now, Outcome},
+    semaphore::core::{Behalf, Command, Core, Limits, Now, Outcome},
 };
 
 /// Runs a script and compares what each line does with what it says.
@@ -47,6 +50,10 @@ struct Run {
     sequences: Vec<ClaimId>,
     /// Claims whose blocked requests have lost their clients, as far as the present line goes.
     gone: Vec<ClaimId>,
+    /// The token on whose behalf the present line's command is.
+    by: Option<Arc<Token>>,
+    /// Whether the audit log is to say something of it.
+    is_act: bool,
 }
 
 fn at_seconds(seconds: u64) -> Now {
@@ -66,7 +73,8 @@ impl Run {
     fn new(limits: Limits) -> Run {
         let core = Core::new(limits);
         let (journal, sequences, gone) = (Vec::new(), Vec::new(), Vec::new());
-        Run { limits, core, now: Now::default(), journal, sequences, gone }
+        let (by, is_act) = (None, false);
+        Run { limits, core, now: Now::default(), journal, sequences, gone, by, is_act }
     }
 
     fn replayed(&self) -> Core {
@@ -81,7 +89,12 @@ impl Run {
     fn line(&mut self, given: &str) -> String {
         let mut words: Vec<&str> = given.split_whitespace().collect();
         self.gone = words.iter().filter_map(|word| word.strip_prefix("gone=")).map(id).collect();
-        words.retain(|word| !word.starts_with("gone="));
+        let by = words.iter().find_map(|word| word.strip_prefix("by="));
+        self.by = by.map(|id| Arc::clone(self.core.token(&token_id(id)).expect("a known token")));
+        self.is_act = words.contains(&"audit");
+        words.retain(|word| {
+            !word.starts_with("gone=") && !word.starts_with("by=") && *word != "audit"
+        });
         let seconds: u64 = words[0].parse().expect("a line begins with the time in seconds");
         self.now = at_seconds(seconds);
         if words[1] == "restart" {
@@ -119,7 +132,11 @@ impl Run {
             Ok(number) => !gone.contains(&sequences[number - 1]),
             Err(_) => true,
         };
-        let outcome = self.core.apply_asking(self.now, command, &mut there, &mut events);
+        let audit = self
+            .is_act
+            .then(|| Box::new(AuditEntry::done(Actor::Daemon, "act", "something".to_owned())));
+        let behalf = Behalf { token: self.by.clone(), audit };
+        let outcome = self.core.apply_for(behalf, self.now, command, &mut there, &mut events);
         let mut said: Vec<String> = events.iter().map(|event| self.say(event)).collect();
         if !events.is_empty() {
             let change = Change { revision: self.core.revision(), at: self.now.wall, events };
@@ -146,6 +163,13 @@ impl Run {
             Event::CoolingEnded { semaphore, sequence, permits } => {
                 format!("cooled {semaphore} {} {permits}", self.id_of(*sequence))
             }
+            Event::TokenSet { token } => format!("token {}", token.id),
+            Event::TokenRevoked { id } => format!("revoked {id}"),
+            Event::TokensUsed { used } => {
+                let used = used.iter().map(|(id, at)| format!("{id}@{}", at.0 / 1_000));
+                format!("used {}", used.collect::<Vec<_>>().join("+"))
+            }
+            Event::Audit { entry } => format!("audit {}", entry.action),
             Event::Claim { sequence, event } => {
                 let id = self.id_of(*sequence);
                 let fences = |fences: &[Fence]| {
@@ -157,6 +181,7 @@ impl Run {
                     ClaimEvent::Confirmed { .. } => format!("confirmed {id}"),
                     ClaimEvent::Renewed { ttl } => format!("renewed {id} {}", ttl.as_secs()),
                     ClaimEvent::Ended { reason, .. } => format!("{} {id}", reason.as_str()),
+                    ClaimEvent::OwnerSet { token } => format!("owned {id} {token}"),
                     ClaimEvent::CallbackSet { .. } => format!("callback {id}"),
                     ClaimEvent::CallbackDue => format!("due {id}"),
                     ClaimEvent::CallbackTried { delivery } => match delivery.result {
@@ -235,10 +260,40 @@ impl Run {
             "remove" => {
                 Command::RemoveSemaphore { name: name(words[0]), force: has("force"), note: None }
             }
+            "token" => {
+                let number = |name: &str| option(name).map(|v| v.parse().unwrap());
+                let patterns = option("for").unwrap_or("*").split('+').map(str::to_owned);
+                let scopes = option("scopes").unwrap_or("claim").split('+').map(Scope::parse);
+                let token = Token {
+                    id: token_id(words[0]),
+                    hash: SecretHash([0; 32]),
+                    name: TokenName::new(words[0]).unwrap(),
+                    scopes: Scopes::new(scopes.map(Result::unwrap)).unwrap(),
+                    patterns: Patterns::new(patterns.collect()).unwrap(),
+                    bounds: TokenBounds {
+                        claims_max: number("claims_max"),
+                        ..TokenBounds::default()
+                    },
+                    expires_at: None,
+                    origin: TokenOrigin::Api,
+                    created_at: WallTime(0),
+                    last_used_at: None,
+                };
+                Command::SetToken { token: Arc::new(token) }
+            }
+            "untoken" => Command::RevokeToken { id: token_id(words[0]) },
+            "used" => {
+                let used = words.iter().map(|id| (token_id(id), self.now.wall));
+                Command::NoteTokensUsed { used: used.collect() }
+            }
             "timeout" => Command::Timeout,
             other => panic!("unknown command {other}"),
         }
     }
+}
+
+fn token_id(text: &str) -> TokenId {
+    TokenId::new(text).unwrap()
 }
 
 fn callback() -> Callback {
