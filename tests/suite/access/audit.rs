@@ -1,0 +1,120 @@
+//! The audit log: acts of admins with what they changed, refused tries by the minute, over restarts.
+
+use serde_json::{Value, json};
+
+use super::{Guarded, wrong, with_token};
+use crate::{daemon::Port, http::Request};
+
+#[test]
+fn each_act_is_a_row_with_what_it_changed() {
+    let mut guarded = Guarded::start("[semaphores]\nA = 2");
+    let farm = guarded.token("claim", "");
+    guarded.admin(200, "PATCH", "/api/v1/semaphores/A?reason=two+more+seats", r#"{"capacity": 4}"#);
+    // Nothing becomes another: that is no act.
+    guarded.admin(200, "PATCH", "/api/v1/semaphores/A", r#"{"capacity": 4}"#);
+    for id in ["a", "b"] {
+        let path = format!("/api/v1/claims/{id}");
+        assert_eq!(guarded.call(&farm.token, "PUT", &path, r#"{"permits": {"A": 1}}"#).status, 201);
+    }
+    guarded.admin(200, "POST", "/api/v1/claims/a/revoke", r#"{"reason": "stuck since noon"}"#);
+    guarded.admin(409, "DELETE", "/api/v1/semaphores/A", "");
+    guarded.admin(204, "DELETE", "/api/v1/semaphores/A?force=true&reason=gone", "");
+    guarded.admin(200, "GET", "/api/v1/backup", "");
+    let summary = |rows: &[Value]| -> Vec<(String, String, String)> {
+        let text = |row: &Value, member: &str| row[member].as_str().unwrap().to_owned();
+        rows.iter().map(|row| (text(row, "action"), text(row, "object"), text(row, "result"))).collect()
+    };
+    let rows = guarded.audit("actor=token");
+    let expected = [
+        ("backup", "all", "done"),
+        ("semaphore.remove", "semaphore A", "done"),
+        ("semaphore.remove", "semaphore A", "semaphore-in-use"),
+        ("claim.revoke", "claim a", "done"),
+        ("semaphore.set", "semaphore A", "done"),
+        ("token.create", &format!("token {}", farm.id), "done"),
+    ];
+    let mut found = summary(&rows);
+    // The refused one is written when it is asked for, so it is the newest.
+    found.sort();
+    let mut expected: Vec<_> =
+        expected.map(|(a, o, r)| (a.to_owned(), o.to_owned(), r.to_owned())).into();
+    expected.sort();
+    assert_eq!(found, expected);
+    let row = |action: &str| {
+        rows.iter().find(|row| row["action"] == action && row["result"] == "done").unwrap().clone()
+    };
+    let resized = row("semaphore.set");
+    assert_eq!((&resized["old"], &resized["new"]), (&json!({"capacity": 2}), &json!({"capacity": 4})));
+    assert_eq!(resized["reason"], "two more seats");
+    assert_eq!((&resized["token_name"], &resized["address"]), (&json!("admin-token"), &json!("127.0.0.1")));
+    assert!(resized["revision"].as_u64() > Some(0));
+    assert_eq!(row("claim.revoke")["reason"], "stuck since noon");
+    assert_eq!(row("semaphore.remove")["reason"], "gone");
+    assert_eq!(row("token.create")["new"]["scopes"], json!(["claim"]));
+
+    // What the daemon and its configuration did is there too.
+    assert_eq!(summary(&guarded.audit("actor=configuration"))[0].1, "semaphore A");
+    assert_eq!(guarded.audit("actor=daemon")[0]["action"], "token.create");
+
+    // Page by page it is the same, and after a kill.
+    let all = guarded.audit("limit=1000");
+    guarded.daemon.kill();
+    guarded.daemon.start_again(Port::Same);
+    let mut paged = Vec::new();
+    let mut after = String::new();
+    loop {
+        let page = guarded.look(&format!("/api/v1/audit?limit=2{after}"));
+        paged.extend(page["entries"].as_array().unwrap().iter().cloned());
+        match page["next"].as_str() {
+            Some(next) => after = format!("&after={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(paged, all);
+}
+
+#[test]
+fn refused_tries_are_one_row_for_each_address_code_and_minute() {
+    let guarded = Guarded::start("[semaphores]\nA = 2");
+    let reader = guarded.token("read", "");
+    let from = |address: &str, token: &str, target: &str| {
+        let request = Request::new("GET", target).with("X-Forwarded-For", address);
+        guarded.daemon.send(&with_token(request, token)).status
+    };
+    for _ in 0..5 {
+        assert_eq!(from("192.0.2.1", &wrong(&reader.token), "/api/v1/semaphores"), 401);
+    }
+    assert_eq!(from("192.0.2.1", "", "/api/v1/semaphores"), 401);
+    assert_eq!(from("192.0.2.2", &reader.token, "/api/v1/tokens"), 403);
+    let rows = guarded.audit("result=token-invalid");
+    let tries: u64 = rows.iter().map(|row| row["tries"].as_u64().unwrap()).sum();
+    // Two rows when a minute ended just then.
+    assert!(tries == 5 && rows.len() <= 2, "{rows:?}");
+    assert!(rows.iter().all(|row| row["address"] == "192.0.2.1" && row["actor"] == "anonymous"));
+    assert_eq!(guarded.audit("result=token-missing")[0]["object"], "/api/v1/semaphores");
+    let forbidden = &guarded.audit("result=scope-missing")[0];
+    assert_eq!((&forbidden["token_id"], &forbidden["object"]), (&json!(reader.id), &json!("/api/v1/tokens")));
+    // Asked again, and tried again: still the same row.
+    assert_eq!(from("192.0.2.2", &reader.token, "/api/v1/tokens"), 403);
+    let again = guarded.audit("result=scope-missing");
+    let tries: u64 = again.iter().map(|row| row["tries"].as_u64().unwrap()).sum();
+    assert!(tries == 2 && again.len() <= 2, "{again:?}");
+}
+
+#[test]
+fn filters_find_what_they_say() {
+    let guarded = Guarded::start("[semaphores]\nA = 2\nB = 3");
+    let farm = guarded.token("admin", "");
+    assert_eq!(guarded.call(&farm.token, "PATCH", "/api/v1/semaphores/B", r#"{"capacity": 5}"#).status, 200);
+    guarded.admin(200, "PATCH", "/api/v1/semaphores/A", r#"{"capacity": 5}"#);
+    let count = |query: &str| guarded.audit(query).len();
+    assert_eq!(count(&format!("token={}", farm.id)), 1);
+    assert_eq!(count("object=semaphore+A&actor=token"), 1);
+    assert_eq!(count("action=semaphore.*&actor=token"), 2);
+    assert_eq!(count("since=2099-01-01T00:00:00Z"), 0);
+    assert_eq!(count("until=2001-01-01T00:00:00Z"), 0);
+    assert!(count("since=2001-01-01T00:00:00Z&until=2099-01-01T00:00:00Z") >= 4);
+    for wrong in ["since=yesterday", "limit=0", "after=x", "token=A", "what=x"] {
+        guarded.admin(400, "GET", &format!("/api/v1/audit?{wrong}"), "");
+    }
+}
