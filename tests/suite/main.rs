@@ -1,6 +1,7 @@
 //! The integration tests, as one crate: it links once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panic")]
 
+mod access;
 mod api_doc;
 mod backup;
 mod bad_input;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Guarded, wrong, with_token};
+use super::{Guarded, with_token, wrong};
 use crate::{daemon::Port, http::Request};
 
 #[test]
@@ -22,7 +22,9 @@ fn each_act_is_a_row_with_what_it_changed() {
     guarded.admin(200, "GET", "/api/v1/backup", "");
     let summary = |rows: &[Value]| -> Vec<(String, String, String)> {
         let text = |row: &Value, member: &str| row[member].as_str().unwrap().to_owned();
-        rows.iter().map(|row| (text(row, "action"), text(row, "object"), text(row, "result"))).collect()
+        rows.iter()
+            .map(|row| (text(row, "action"), text(row, "object"), text(row, "result")))
+            .collect()
     };
     let rows = guarded.audit("actor=token");
     let expected = [
@@ -44,9 +46,15 @@ fn each_act_is_a_row_with_what_it_changed() {
         rows.iter().find(|row| row["action"] == action && row["result"] == "done").unwrap().clone()
     };
     let resized = row("semaphore.set");
-    assert_eq!((&resized["old"], &resized["new"]), (&json!({"capacity": 2}), &json!({"capacity": 4})));
+    assert_eq!(
+        (&resized["old"], &resized["new"]),
+        (&json!({"capacity": 2}), &json!({"capacity": 4}))
+    );
     assert_eq!(resized["reason"], "two more seats");
-    assert_eq!((&resized["token_name"], &resized["address"]), (&json!("admin-token"), &json!("127.0.0.1")));
+    assert_eq!(
+        (&resized["token_name"], &resized["address"]),
+        (&json!("admin-token"), &json!("127.0.0.1"))
+    );
     assert!(resized["revision"].as_u64() > Some(0));
     assert_eq!(row("claim.revoke")["reason"], "stuck since noon");
     assert_eq!(row("semaphore.remove")["reason"], "gone");
@@ -93,7 +101,10 @@ fn refused_tries_are_one_row_for_each_address_code_and_minute() {
     assert!(rows.iter().all(|row| row["address"] == "192.0.2.1" && row["actor"] == "anonymous"));
     assert_eq!(guarded.audit("result=token-missing")[0]["object"], "/api/v1/semaphores");
     let forbidden = &guarded.audit("result=scope-missing")[0];
-    assert_eq!((&forbidden["token_id"], &forbidden["object"]), (&json!(reader.id), &json!("/api/v1/tokens")));
+    assert_eq!(
+        (&forbidden["token_id"], &forbidden["object"]),
+        (&json!(reader.id), &json!("/api/v1/tokens"))
+    );
     // Asked again, and tried again: still the same row.
     assert_eq!(from("192.0.2.2", &reader.token, "/api/v1/tokens"), 403);
     let again = guarded.audit("result=scope-missing");
@@ -105,7 +116,10 @@ fn refused_tries_are_one_row_for_each_address_code_and_minute() {
 fn filters_find_what_they_say() {
     let guarded = Guarded::start("[semaphores]\nA = 2\nB = 3");
     let farm = guarded.token("admin", "");
-    assert_eq!(guarded.call(&farm.token, "PATCH", "/api/v1/semaphores/B", r#"{"capacity": 5}"#).status, 200);
+    assert_eq!(
+        guarded.call(&farm.token, "PATCH", "/api/v1/semaphores/B", r#"{"capacity": 5}"#).status,
+        200
+    );
     guarded.admin(200, "PATCH", "/api/v1/semaphores/A", r#"{"capacity": 5}"#);
     let count = |query: &str| guarded.audit(query).len();
     assert_eq!(count(&format!("token={}", farm.id)), 1);

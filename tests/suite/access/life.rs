@@ -20,7 +20,10 @@ fn the_first_start_makes_an_admin_token_for_its_owner_alone() {
     assert!(log.contains(file.to_str().unwrap()), "{log}");
     assert!(!log.contains(&guarded.admin[4..]), "where, not what: {log}");
     let own = guarded.look("/api/v1/token");
-    assert_eq!((own["scopes"].to_string().as_str(), own["origin"].as_str()), ("[\"admin\"]", Some("api")));
+    assert_eq!(
+        (own["scopes"].to_string().as_str(), own["origin"].as_str()),
+        ("[\"admin\"]", Some("api"))
+    );
     // A second start makes no other, also when the file is gone.
     fs::remove_file(&file).unwrap();
     guarded.daemon.stop();
@@ -87,7 +90,17 @@ fn a_revoked_token_is_refused_at_once_on_a_blocked_wait_too() {
     let holder = guarded.token("claim", "");
     let revoked = guarded.token("claim+read", "");
     assert_eq!(guarded.call(&holder.token, "PUT", "/api/v1/claims/a", LONG).status, 201);
-    assert_eq!(guarded.call(&revoked.token, "PUT", "/api/v1/claims/held", r#"{"permits": {"A": 1}, "queue": false}"#).status, 409);
+    assert_eq!(
+        guarded
+            .call(
+                &revoked.token,
+                "PUT",
+                "/api/v1/claims/held",
+                r#"{"permits": {"A": 1}, "queue": false}"#
+            )
+            .status,
+        409
+    );
     let waits = [
         ("PUT", "/api/v1/claims/b?wait=50", A),
         ("GET", "/api/v1/claims/b?wait=50", ""),

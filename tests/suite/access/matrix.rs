@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use semaphored::router::Routes;
 
-use super::{Guarded, Made, wrong, with_token};
+use super::{Guarded, Made, with_token, wrong};
 use crate::{daemon::poll, http::Request};
 
 const A: &str = r#"{"permits": {"A": 1}}"#;
@@ -140,7 +140,10 @@ fn every_endpoint_with_every_kind_of_token() {
                         let (_, scope) = challenge.rsplit_once("scope=").unwrap();
                         assert!(challenge.contains("error=\"insufficient_scope\""), "{challenge}");
                         if *method != "HEAD" {
-                            assert_eq!(format!("\"{}\"", answer.json()["scope"].as_str().unwrap()), scope);
+                            assert_eq!(
+                                format!("\"{}\"", answer.json()["scope"].as_str().unwrap()),
+                                scope
+                            );
                         }
                     }
                     _ => assert_eq!(challenge, ""),
@@ -154,7 +157,8 @@ fn every_endpoint_with_every_kind_of_token() {
 fn an_admin_for_some_semaphores_makes_itself_none_for_others() {
     let guarded = Guarded::start("[semaphores]\nquesta-sim = 2\nvcs = 2");
     let half = guarded.token("admin", r#", "semaphores": ["questa*"]"#);
-    let call = |method: &str, target: &str, body: &str| guarded.call(&half.token, method, target, body);
+    let call =
+        |method: &str, target: &str, body: &str| guarded.call(&half.token, method, target, body);
     for (method, target, body) in [
         ("GET", "/api/v1/tokens", ""),
         ("POST", "/api/v1/tokens", r#"{"name": "x", "scopes": ["admin"]}"#),

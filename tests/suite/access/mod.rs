@@ -33,8 +33,11 @@ struct Made {
 impl Guarded {
     /// Starts one; the configuration's last section may be `[auth]`.
     fn start(config: &str) -> Guarded {
-        let config =
-            if config.contains("[auth]") { config.to_owned() } else { format!("{config}\n[auth]\n") };
+        let config = if config.contains("[auth]") {
+            config.to_owned()
+        } else {
+            format!("{config}\n[auth]\n")
+        };
         let daemon = Daemon::start(&config);
         let admin = fs::read_to_string(daemon.data_dir().join("admin-token")).unwrap();
         Guarded { daemon, admin: admin.trim_end().to_owned() }
@@ -66,7 +69,10 @@ impl Guarded {
 
     /// Makes a token; `more` are further members.
     fn token(&self, scopes: &str, more: &str) -> Made {
-        let body = format!(r#"{{"name": "{scopes} token", "scopes": ["{}"]{more}}}"#, scopes.replace('+', "\", \""));
+        let body = format!(
+            r#"{{"name": "{scopes} token", "scopes": ["{}"]{more}}}"#,
+            scopes.replace('+', "\", \"")
+        );
         let made = self.admin(201, "POST", "/api/v1/tokens", &body).json();
         let text = |member: &str| made[member].as_str().unwrap().to_owned();
         Made { id: text("id"), token: text("token") }
@@ -92,7 +98,11 @@ impl Guarded {
 }
 
 fn with_token(request: Request, token: &str) -> Request {
-    if token.is_empty() { request } else { request.with("Authorization", &format!("Bearer {token}")) }
+    if token.is_empty() {
+        request
+    } else {
+        request.with("Authorization", &format!("Bearer {token}"))
+    }
 }
 
 /// Another secret of the same length.
