@@ -1,20 +1,18 @@
 //! What the tests of storage share: short ways to make values, and a generator of journals that fit.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    os::unix::fs::PermissionsExt,
-    time::Duration,
-};
+mod world;
+
+use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
 use tempfile::TempDir;
 
-use super::memory::Tables;
+pub(super) use self::world::World;
 use crate::model::{
-    Callback, CallbackRecord, CallbackUrl, Change, Claim, ClaimEvent, ClaimId, ClaimState, Cooling,
-    Delivery, DeliveryFailure, DeliveryResult, EndReason, Event, Fence, Fences, Labels, Origin,
-    Permits, Priority, Revision, SemaphoreName, SemaphoreRecord, SemaphoreSettings, Sequence,
-    TargetName, Terms, Vars, WallTime,
+    Actor, AuditEntry, Callback, CallbackRecord, CallbackUrl, Change, Claim, ClaimEvent, ClaimId,
+    Cooling, Declaration, Delivery, DeliveryFailure, DeliveryResult, EndReason, Event, Fence,
+    Fences, Labels, Note, Origin, Patterns, Permits, Priority, Revision, Scope, Scopes, SecretHash,
+    SemaphoreName, SemaphoreRecord, SemaphoreSettings, Sequence, TargetName, Terms, Token,
+    TokenBounds, TokenId, TokenName, TokenOrigin, Tries, Vars, WallTime,
 };
 
 /// A directory for a database.
@@ -29,6 +27,10 @@ pub(super) fn name(text: &str) -> SemaphoreName {
 
 pub(super) fn id(text: &str) -> ClaimId {
     ClaimId::new(text).unwrap()
+}
+
+pub(super) fn token_id(text: &str) -> TokenId {
+    TokenId::new(text).unwrap()
 }
 
 pub(super) fn terms(permits: &[(&str, u32)]) -> Terms {
@@ -134,198 +136,85 @@ pub(super) fn with_callback(mut claim: Claim) -> Claim {
     claim
 }
 
-/// Makes changes out of random numbers, each fitting what went before. It keeps its own, simple idea of
-/// the tables, event by event and without [`super::net`]: the tests compare the two.
-#[derive(Default)]
-pub(super) struct World {
-    pub(super) changes: Vec<Change>,
-    pub(super) tables: Tables,
+/// A token that has something of everything, and one that has as little as possible.
+pub(super) fn tokens() -> (Token, Token) {
+    let full = Token {
+        id: token_id("ci4farm"),
+        hash: SecretHash([0xa5; 32]),
+        name: TokenName::new("CI farm").unwrap(),
+        scopes: Scopes::new([Scope::Read, Scope::Claim]).unwrap(),
+        patterns: Patterns::new(vec!["questa*".into(), "vcs".into()]).unwrap(),
+        bounds: TokenBounds {
+            claims_max: Some(300),
+            waiting_requests_max: Some(20),
+            priority_max: Some(Priority::new(10).unwrap()),
+        },
+        expires_at: Some(WallTime(1_800_000_000_000)),
+        origin: TokenOrigin::File(Declaration([0x3c; 32])),
+        created_at: WallTime(1_795_492_253_120),
+        last_used_at: Some(WallTime(1_795_492_300_000)),
+    };
+    (full, token("root", "the first admin"))
 }
 
-const NAMES: [&str; 3] = ["a", "b", "c"];
-
-impl World {
-    pub(super) fn from_choices(choices: &[u32]) -> World {
-        let mut world = World::default();
-        for pair in choices.chunks(2) {
-            let mut events = Vec::new();
-            world.tables.marks.revision = world.tables.marks.revision.next();
-            for choice in pair {
-                world.step(choice % 16, usize::try_from(choice / 16).unwrap(), &mut events);
-            }
-            if events.is_empty() {
-                let settings = SemaphoreSettings::with_capacity(1);
-                world.set(name("a"), settings, &mut events);
-            }
-            let mut made = change(world.tables.marks.revision.0, vec![]);
-            made.events = events;
-            world.changes.push(made);
-        }
-        world
+/// A token that may do everything.
+pub(super) fn token(id: &str, name: &str) -> Token {
+    Token {
+        id: token_id(id),
+        hash: SecretHash([0x5a; 32]),
+        name: TokenName::new(name).unwrap(),
+        scopes: Scopes::ADMIN,
+        patterns: Patterns::all(),
+        bounds: TokenBounds::default(),
+        expires_at: None,
+        origin: TokenOrigin::Api,
+        created_at: WallTime(1_000),
+        last_used_at: None,
     }
+}
 
-    fn at(&self) -> WallTime {
-        WallTime(i64::try_from(self.tables.marks.revision.0).unwrap() * 1_000)
+/// An entry of the audit log that says as little as possible.
+pub(super) fn acted(actor: Actor, action: &str, object: &str) -> AuditEntry {
+    AuditEntry {
+        actor,
+        address: None,
+        action: action.into(),
+        object: object.into(),
+        old: None,
+        new: None,
+        reason: None,
+        result: "done".into(),
+        tries: None,
     }
+}
 
-    fn step(&mut self, verb: u32, pick: usize, events: &mut Vec<Event>) {
-        match verb {
-            0 | 1 => {
-                let settings =
-                    SemaphoreSettings::with_capacity(u32::try_from(pick % 9 + 1).unwrap());
-                self.set(name(NAMES[pick % NAMES.len()]), settings, events);
-            }
-            2 => self.remove(pick, events),
-            3..=6 => self.queue(pick, events),
-            7..=9 => self.take(pick, events),
-            10 => self.hold_on(pick, events),
-            11 => self.call(pick, events),
-            12..=13 => self.end(pick, events),
-            _ => self.cool(pick, events),
-        }
+/// A refused request that is counted.
+pub(super) fn refused(address: &str, result: &str, minute: i64, count: u32) -> AuditEntry {
+    AuditEntry {
+        address: Some(address.parse().unwrap()),
+        result: result.into(),
+        tries: Some(Tries { minute: WallTime(minute * 60_000), count }),
+        ..acted(Actor::Anonymous, "GET", "/api/v1/claims")
     }
+}
 
-    fn set(&mut self, name: SemaphoreName, settings: SemaphoreSettings, events: &mut Vec<Event>) {
-        let origin = Origin::Api;
-        let known = self.tables.semaphores.get(&name);
-        let fence = known.map_or(self.tables.marks.fence_floor, |semaphore| semaphore.fence);
-        let revision = self.tables.marks.revision;
-        let (name2, settings2) = (name.clone(), settings.clone());
-        let record = SemaphoreRecord { name: name2, settings: settings2, origin, fence, revision };
-        self.tables.semaphores.insert(name.clone(), record);
-        events.push(Event::SemaphoreSet { name, settings, origin });
-    }
+pub(super) fn audit(entry: AuditEntry) -> Event {
+    Event::Audit { entry: entry.into() }
+}
 
-    fn remove(&mut self, pick: usize, events: &mut Vec<Event>) {
-        let named: BTreeSet<_> = (self.tables.claims.values())
-            .flat_map(|claim| claim.terms.permits.names().cloned())
-            .collect();
-        let name = name(NAMES[pick % NAMES.len()]);
-        if named.contains(&name) {
-            return;
-        }
-        if let Some(semaphore) = self.tables.semaphores.remove(&name) {
-            let floor = &mut self.tables.marks.fence_floor;
-            *floor = (*floor).max(semaphore.fence);
-            self.tables.cooling.retain(|(other, _), _| *other != name);
-            events.push(Event::SemaphoreRemoved { name });
-        }
-    }
-
-    fn queue(&mut self, pick: usize, events: &mut Vec<Event>) {
-        let names = self.tables.semaphores.keys().map(|name| name.as_str().to_owned());
-        let weights: Vec<_> = names.map(|name| (name, u32::try_from(pick % 4).unwrap())).collect();
-        let weights: Vec<_> = (weights.iter().enumerate())
-            .filter(|(at, (_, weight))| *weight > 0 && (pick >> at) & 1 == 1)
-            .map(|(_, (name, weight))| (name.as_str(), *weight))
-            .collect();
-        let id = id(&format!("id{}", pick % 7));
-        if weights.is_empty() || self.tables.claims.values().any(|claim| claim.id == id) {
-            return;
-        }
-        let sequence = self.tables.marks.sequence.next();
-        self.tables.marks.sequence = sequence;
-        let terms = std::sync::Arc::new(terms(&weights));
-        let revision = self.tables.marks.revision;
-        let claim = Claim::new(id.clone(), sequence, terms.clone(), self.at(), revision);
-        self.tables.claims.insert(sequence, claim);
-        events.push(Event::ClaimQueued { id, sequence, terms });
-        if pick.is_multiple_of(3) {
-            let callback = std::sync::Arc::new(callbacks().0);
-            let claim = self.tables.claims[&sequence].clone();
-            self.apply(claim, ClaimEvent::CallbackSet { callback }, events);
-        }
-    }
-
-    /// A delivery of the callback, if it has one.
-    fn call(&mut self, pick: usize, events: &mut Vec<Event>) {
-        let calls = self.tables.claims.values().filter(|claim| {
-            claim.callback.is_some() && !matches!(claim.state, ClaimState::Waiting)
-        });
-        let calls: Vec<_> = calls.cloned().collect();
-        if !calls.is_empty() {
-            let result = DeliveryResult::Answered { status: 503 };
-            let (started_at, duration) = (self.at(), Duration::from_millis(5));
-            let delivery = Delivery { started_at, duration, result };
-            let claim = calls[pick % calls.len()].clone();
-            self.apply(claim, ClaimEvent::CallbackTried { delivery }, events);
-        }
-    }
-
-    fn pick(&self, pick: usize, fits: fn(&ClaimState) -> bool) -> Option<Claim> {
-        let claims: Vec<_> = self.tables.claims.values().filter(|c| fits(&c.state)).collect();
-        if claims.is_empty() { None } else { Some(claims[pick % claims.len()].clone()) }
-    }
-
-    fn apply(&mut self, mut claim: Claim, event: ClaimEvent, events: &mut Vec<Event>) {
-        let sequence = claim.sequence;
-        assert!(claim.apply(&event, self.at(), self.tables.marks.revision));
-        events.push(Event::Claim { sequence, event });
-        self.tables.claims.remove(&sequence);
-        let ended = matches!(claim.state, ClaimState::Ended { .. });
-        let rows = if ended { &mut self.tables.history } else { &mut self.tables.claims };
-        rows.insert(sequence, claim);
-    }
-
-    fn take(&mut self, pick: usize, events: &mut Vec<Event>) {
-        if let Some(claim) = self.pick(pick, |state| matches!(state, ClaimState::Waiting)) {
-            let semaphores: &mut BTreeMap<_, SemaphoreRecord> = &mut self.tables.semaphores;
-            let mut taken = |name| {
-                let semaphore = semaphores.get_mut(name).unwrap();
-                semaphore.fence = semaphore.fence.next();
-                semaphore.fence
-            };
-            let fences: Fences = claim.terms.permits.names().map(&mut taken).collect();
-            let hold_until = pick.is_multiple_of(3).then_some(WallTime(77));
-            let event = match pick % 2 {
-                0 => ClaimEvent::Offered { fences },
-                _ => ClaimEvent::Granted { fences, hold_until },
-            };
-            self.apply(claim, event, events);
-        }
-    }
-
-    fn hold_on(&mut self, pick: usize, events: &mut Vec<Event>) {
-        if let Some(claim) = self.pick(pick, |state| !matches!(state, ClaimState::Waiting)) {
-            let event = match claim.state {
-                ClaimState::Offered { .. } => ClaimEvent::Confirmed { hold_until: None },
-                _ => ClaimEvent::Renewed { ttl: Duration::from_secs(60) },
-            };
-            self.apply(claim, event, events);
-        }
-    }
-
-    fn end(&mut self, pick: usize, events: &mut Vec<Event>) {
-        if let Some(claim) = self.pick(pick, |_| true) {
-            let reason = EndReason::ALL[pick % EndReason::ALL.len()];
-            let cooldown = Duration::from_secs(30);
-            let held = matches!(claim.state, ClaimState::Held { .. });
-            let cools = claim.terms.permits.iter().filter(|_| held && pick.is_multiple_of(2));
-            let mut pairs = Vec::new();
-            for (name, permits) in cools {
-                let (semaphore, sequence) = (name.clone(), claim.sequence);
-                let cooling = Cooling { semaphore, sequence, permits, cooldown };
-                self.tables.cooling.insert((name.clone(), sequence), cooling);
-                pairs.push((name.clone(), cooldown));
-            }
-            let event = ClaimEvent::Ended { reason, note: None, cooling: pairs.into() };
-            self.apply(claim, event, events);
-        }
-    }
-
-    fn cool(&mut self, pick: usize, events: &mut Vec<Event>) {
-        let keys: Vec<_> = self.tables.cooling.keys().cloned().collect();
-        if keys.is_empty() {
-            return;
-        }
-        let key = keys[pick % keys.len()].clone();
-        let cooling = self.tables.cooling.get_mut(&key).unwrap();
-        let permits = u32::try_from(pick).unwrap() % cooling.permits + 1;
-        cooling.permits -= permits;
-        if cooling.permits == 0 {
-            self.tables.cooling.remove(&key);
-        }
-        let (semaphore, sequence) = key;
-        events.push(Event::CoolingEnded { semaphore, sequence, permits });
-    }
+/// An entry of each actor, with and without everything that may be missing.
+pub(super) fn audit_entries() -> Vec<AuditEntry> {
+    let with_all = AuditEntry {
+        address: Some([192, 0, 2, 7].into()),
+        old: Some(r#"{"capacity":5}"#.into()),
+        new: Some(r#"{"capacity":7}"#.into()),
+        reason: Some(Note::new("two more seats").unwrap()),
+        ..acted(Actor::of(&tokens().0), "semaphore.set", "semaphore FlexLM")
+    };
+    vec![
+        with_all,
+        refused("2001:db8::7", "unauthorized", 29_924_870, 300),
+        acted(Actor::Configuration, "token.set", "token ci4farm"),
+        acted(Actor::Daemon, "token.create", "token root"),
+    ]
 }
