@@ -11,13 +11,14 @@ use std::{cmp::Reverse, collections::BTreeMap, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 
 use super::{
-    Base, Error, Folded, History, Recovered, Snapshot, SnapshotError, SnapshotOptions, Storage,
+    AuditFilter, AuditRow, Base, Error, Folded, History, Recovered, Snapshot, SnapshotError,
+    SnapshotOptions, Storage,
     journal::Unfolded,
     net::{self, Edits, Marks, Net, Rows},
 };
 use crate::model::{
-    Change, Claim, ClaimId, ClaimState, Cooling, EndReason, EndedId, IdHash, SemaphoreName,
-    SemaphoreRecord, Sequence, WallTime,
+    Change, Claim, ClaimId, ClaimState, Cooling, EndReason, EndedId, IdHash, Revision,
+    SemaphoreName, SemaphoreRecord, Sequence, Token, TokenId, WallTime,
 };
 
 /// Changes that one fold takes at most.
@@ -121,6 +122,11 @@ impl Storage for MemoryStorage {
         Ok(self.disk.content.lock().tables.prune(before, rows_max))
     }
 
+    fn prune_audit(&mut self, before: WallTime, rows_max: usize) -> Result<usize, Error> {
+        self.check("prune the audit log of")?;
+        Ok(self.disk.content.lock().tables.prune_audit(before, rows_max))
+    }
+
     fn history(&self) -> Arc<dyn History> {
         Arc::new(self.disk.clone())
     }
@@ -131,6 +137,13 @@ impl History for MemoryDisk {
         let content = self.content.lock();
         let mut newest_first = content.tables.history.values().rev();
         Ok(newest_first.find(|claim| claim.id == *id).cloned())
+    }
+
+    fn audit(&self, filter: &AuditFilter) -> Result<Vec<AuditRow>, Error> {
+        let content = self.content.lock();
+        let newest_first = content.tables.audit.values().rev();
+        let taken = newest_first.filter(|row| filter.takes(row));
+        Ok(taken.take(filter.rows_max).cloned().collect())
     }
 
     fn free_bytes(&self) -> Result<Option<u64>, Error> {
@@ -153,7 +166,9 @@ pub(super) struct Tables {
     pub(super) semaphores: BTreeMap<SemaphoreName, SemaphoreRecord>,
     pub(super) claims: BTreeMap<Sequence, Claim>,
     pub(super) cooling: BTreeMap<(SemaphoreName, Sequence), Cooling>,
+    pub(super) tokens: BTreeMap<TokenId, Arc<Token>>,
     pub(super) history: BTreeMap<Sequence, Claim>,
+    pub(super) audit: BTreeMap<Revision, AuditRow>,
 }
 
 impl Tables {
@@ -163,6 +178,13 @@ impl Tables {
         edit(&mut self.semaphores, net.semaphores, |row| row.name.clone());
         edit(&mut self.claims, net.claims, |row| row.sequence);
         edit(&mut self.cooling, net.cooling, |row| (row.semaphore.clone(), row.sequence));
+        edit(&mut self.tokens, net.tokens, |row| row.id.clone());
+        for row in net.audit {
+            if row.entry.tries.is_some() {
+                self.audit.retain(|_, older| !row.replaces(older));
+            }
+            self.audit.insert(row.revision, row);
+        }
         self.history.extend(net.ended.into_iter().map(|claim| (claim.sequence, claim)));
     }
 
@@ -174,6 +196,7 @@ impl Tables {
             semaphores: self.semaphores.values().cloned().collect(),
             claims: self.claims.values().cloned().collect(),
             cooling: self.cooling.values().cloned().collect(),
+            tokens: self.tokens.values().cloned().collect(),
         }
     }
 
@@ -203,6 +226,17 @@ impl Tables {
         ends.len()
     }
 
+    fn prune_audit(&mut self, before: WallTime, rows_max: usize) -> usize {
+        let old = self.audit.values().filter(|row| row.at < before);
+        let mut old: Vec<_> = old.map(|row| (row.at, row.revision)).collect();
+        old.sort();
+        old.truncate(rows_max);
+        for (_, revision) in &old {
+            self.audit.remove(revision);
+        }
+        old.len()
+    }
+
     fn ends(&self) -> impl Iterator<Item = (WallTime, Sequence, EndReason, &Claim)> {
         self.history.values().filter_map(|claim| match &claim.state {
             ClaimState::Ended { reason, ended_at, .. } => {
@@ -222,7 +256,9 @@ impl From<Base> for Tables {
             semaphores: base.semaphores.into_iter().map(|row| (row.name.clone(), row)).collect(),
             claims: base.claims.into_iter().map(|row| (row.sequence, row)).collect(),
             cooling: cooling.map(|row| ((row.semaphore.clone(), row.sequence), row)).collect(),
+            tokens: base.tokens.into_iter().map(|row| (row.id.clone(), row)).collect(),
             history: BTreeMap::new(),
+            audit: BTreeMap::new(),
         }
     }
 }
@@ -249,6 +285,10 @@ impl Rows for Tables {
         sequence: Sequence,
     ) -> Result<Option<Cooling>, Error> {
         Ok(self.cooling.get(&(semaphore.clone(), sequence)).cloned())
+    }
+
+    fn token(&self, id: &TokenId) -> Result<Option<Arc<Token>>, Error> {
+        Ok(self.tokens.get(id).cloned())
     }
 
     fn damaged(&self, what: String) -> Error {

@@ -2,7 +2,7 @@
 //!
 //! The service appends [`Change`]s in batches and is told when a batch is safe. Everything else happens
 //! behind that: the journal is *folded* into tables in small steps, ended claims move to the history, old
-//! history is pruned. Recovery is the tables plus the journal after them.
+//! history and old rows of the audit log are pruned. Recovery is the tables plus the journal after them.
 //!
 //! One thread at a time calls the [`Storage`], whoever commits; readers have a [`History`] of their
 //! own that never blocks it. An error from [`Storage::append`] is final: whether the batch is on disk is
@@ -12,6 +12,7 @@
 //! In reading order: [`encoding`] says what the bytes are, [`net`] what a fold comes to, [`memory`] is the
 //! simple storage and [`sqlite`] the one for a server.
 
+mod audit;
 pub mod encoding;
 mod journal;
 pub mod memory;
@@ -24,6 +25,7 @@ mod tests;
 
 use std::{fs::File, sync::Arc, time::Duration};
 
+pub use self::audit::{AuditFilter, AuditRow};
 use crate::model::{Base, Change, Claim, ClaimId, EndedId, Revision, WallTime};
 
 /// What is kept for the service, with no way of a particular database showing.
@@ -56,17 +58,31 @@ pub trait Storage: Send {
     /// Any error is final, see the module's text.
     fn prune(&mut self, before: WallTime, rows_max: usize) -> Result<usize, Error>;
 
+    /// Deletes up to `rows_max` rows of the audit log from before `before`, the oldest; returns how many it
+    /// deleted.
+    ///
+    /// # Errors
+    /// Any error is final, see the module's text.
+    fn prune_audit(&mut self, before: WallTime, rows_max: usize) -> Result<usize, Error>;
+
     /// A reader of its own, for any number of threads.
     fn history(&self) -> Arc<dyn History>;
 }
 
-/// Reads beside the commit writer: what has ended, and all there is for a backup.
+/// Reads beside the commit writer: what has ended, the audit log, and all there is for a backup.
 pub trait History: Send + Sync {
     /// The newest ended claim of this id whose end has been folded.
     ///
     /// # Errors
     /// When the data cannot be read.
     fn ended_claim(&self, id: &ClaimId) -> Result<Option<Claim>, Error>;
+
+    /// The newest folded rows of the audit log that the filter takes, newest first. Looking for few among very
+    /// many takes its time, which has a limit.
+    ///
+    /// # Errors
+    /// When the data cannot be read, or not within the time.
+    fn audit(&self, filter: &AuditFilter) -> Result<Vec<AuditRow>, Error>;
 
     /// Bytes that the storage can still grow by; `None` where nobody can know.
     ///

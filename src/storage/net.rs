@@ -7,14 +7,17 @@
 //! An event that does not fit the rows (a grant for a claim that is not there, a fence that goes back)
 //! means that journal and tables do not belong together. That is an error, never a guess.
 
-use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
-use super::Error;
+use super::{AuditRow, Error};
 use crate::model::{
-    Change, Claim, ClaimEvent, ClaimState, Cooling, Event, Fence, Fences, Permits, Revision,
-    SemaphoreName, SemaphoreRecord, Sequence,
+    AuditEntry, Change, Claim, ClaimEvent, ClaimState, Cooling, Event, Fence, Fences, Permits,
+    Revision, SemaphoreName, SemaphoreRecord, Sequence, Token, TokenId, WallTime,
 };
 
 /// The rows before the fold.
@@ -40,6 +43,12 @@ pub trait Rows {
         semaphore: &SemaphoreName,
         sequence: Sequence,
     ) -> Result<Option<Cooling>, Error>;
+
+    /// The token with this id.
+    ///
+    /// # Errors
+    /// When the row cannot be read.
+    fn token(&self, id: &TokenId) -> Result<Option<Arc<Token>>, Error>;
 
     /// An [`Error::Damaged`] that names where the rows are.
     fn damaged(&self, what: String) -> Error;
@@ -70,8 +79,13 @@ pub struct Net {
     pub claims: Edits<Sequence, Claim>,
     /// Rows of cooling permits.
     pub cooling: Edits<(SemaphoreName, Sequence), Cooling>,
+    /// Rows of tokens.
+    pub tokens: Edits<TokenId, Arc<Token>>,
     /// Ended claims for the history, in the order of their ends.
     pub ended: Vec<Claim>,
+    /// Rows for the audit log, in the order of their changes. Each takes the place of the one that it
+    /// [replaces](AuditRow::replaces), here or in the table.
+    pub audit: Vec<AuditRow>,
 }
 
 /// What happens to the rows of one table.
@@ -99,7 +113,9 @@ pub fn fold<'c>(
         claims: BTreeMap::new(),
         cooling: BTreeMap::new(),
         cooling_cleared: BTreeSet::new(),
+        tokens: BTreeMap::new(),
         ended: Vec::new(),
+        audit: Vec::new(),
     };
     for change in changes {
         fold.change(change)?;
@@ -110,7 +126,9 @@ pub fn fold<'c>(
         semaphores: edits(fold.semaphores),
         claims: edits(fold.claims),
         cooling: edits(fold.cooling),
+        tokens: edits(fold.tokens),
         ended: fold.ended,
+        audit: fold.audit,
     })
 }
 
@@ -159,7 +177,9 @@ struct Fold<'r, R> {
     claims: Cells<Sequence, Claim>,
     cooling: Cells<(SemaphoreName, Sequence), Cooling>,
     cooling_cleared: BTreeSet<SemaphoreName>,
+    tokens: Cells<TokenId, Arc<Token>>,
     ended: Vec<Claim>,
+    audit: Vec<AuditRow>,
 }
 
 impl<R: Rows> Fold<'_, R> {
@@ -205,6 +225,16 @@ impl<R: Rows> Fold<'_, R> {
             Event::CoolingEnded { semaphore, sequence, permits } => {
                 self.cooling_ended(change, semaphore, *sequence, *permits)
             }
+            Event::TokenSet { token } => {
+                *self.token(&token.id)? = Some(Arc::clone(token));
+                Ok(())
+            }
+            Event::TokenRevoked { id } => match self.token(id)?.take() {
+                Some(_) => Ok(()),
+                None => Err(self.misfit(change, &format!("there is no token {id}"))),
+            },
+            Event::TokensUsed { used } => self.tokens_used(used),
+            Event::Audit { entry } => self.audited(change, entry),
         }
     }
 
@@ -243,7 +273,8 @@ impl<R: Rows> Fold<'_, R> {
             | ClaimEvent::Renewed { .. }
             | ClaimEvent::CallbackSet { .. }
             | ClaimEvent::CallbackDue
-            | ClaimEvent::CallbackTried { .. } => Ok(()),
+            | ClaimEvent::CallbackTried { .. }
+            | ClaimEvent::OwnerSet { .. } => Ok(()),
             ClaimEvent::Ended { cooling, .. } => {
                 self.ended.extend(row.take());
                 if !was_held && !cooling.is_empty() {
@@ -303,6 +334,30 @@ impl<R: Rows> Fold<'_, R> {
         Ok(())
     }
 
+    fn tokens_used(&mut self, used: &[(TokenId, WallTime)]) -> Result<(), Error> {
+        for (id, at) in used {
+            // Uses are gathered for a while before they are noted; the token may have been revoked meanwhile.
+            if let Some(token) = self.token(id)? {
+                Arc::make_mut(token).last_used_at = Some(*at);
+            }
+        }
+        Ok(())
+    }
+
+    fn audited(&mut self, change: &Change, entry: &AuditEntry) -> Result<(), Error> {
+        let (revision, at, entry) = (change.revision, change.at, entry.clone());
+        if self.audit.last().is_some_and(|row| row.revision == revision) {
+            return Err(self.misfit(change, "it has two rows of the audit log"));
+        }
+        self.audit.push(AuditRow { revision, at, entry });
+        Ok(())
+    }
+
+    fn token(&mut self, id: &TokenId) -> Result<&mut Option<Arc<Token>>, Error> {
+        let rows = self.rows;
+        touch(&mut self.tokens, id.clone(), |id| rows.token(id))
+    }
+
     fn semaphore(&mut self, name: &SemaphoreName) -> Result<&mut Option<SemaphoreRecord>, Error> {
         let rows = self.rows;
         touch(&mut self.semaphores, name.clone(), |name| rows.semaphore(name))
@@ -327,121 +382,4 @@ impl<R: Rows> Fold<'_, R> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::storage::{
-        memory::Tables,
-        testing::{World, change, ended, granted, name, queued, set},
-    };
-
-    /// Folds the changes in steps of these sizes (over and over).
-    fn folded(changes: &[Change], steps: &[usize]) -> Tables {
-        let mut tables = Tables::default();
-        let mut rest = changes;
-        for step in steps.iter().cycle() {
-            let (now, later) = rest.split_at((*step).min(rest.len()));
-            let net = fold(&tables, tables.marks, now).unwrap();
-            tables.apply(net);
-            rest = later;
-            if rest.is_empty() {
-                break;
-            }
-        }
-        tables
-    }
-
-    proptest! {
-        #[test]
-        fn steps_of_any_size_give_the_same(
-            choices in prop::collection::vec(any::<u32>(), 0..300),
-            steps in prop::collection::vec(1_usize..40, 1..8),
-        ) {
-            let world = World::from_choices(&choices);
-            let whole = folded(&world.changes, &[usize::MAX]);
-            prop_assert_eq!(&folded(&world.changes, &steps), &whole);
-            prop_assert_eq!(whole, world.tables);
-        }
-    }
-
-    #[test]
-    fn the_generator_reaches_every_corner() {
-        let choices: Vec<u32> =
-            (0..20_000_u32).map(|n| n.wrapping_mul(2_654_435_761) >> 7).collect();
-        let world = World::from_choices(&choices);
-        let has = |wanted: fn(&Event) -> bool| {
-            world.changes.iter().flat_map(|change| &change.events).any(wanted)
-        };
-        assert!(has(|event| matches!(event, Event::SemaphoreRemoved { .. })));
-        assert!(has(|event| matches!(event, Event::CoolingEnded { .. })));
-        for wanted in ["Offered", "Granted", "Confirmed", "Renewed", "CallbackSet", "CallbackTried"]
-        {
-            let text = format!("{:?}", world.changes);
-            assert!(text.contains(wanted), "{wanted}");
-        }
-        assert!(world.tables.history.len() > 100);
-    }
-
-    #[test]
-    fn a_claim_born_and_ended_inside_is_one_history_row() {
-        let changes = [
-            change(1, vec![set("a", 5)]),
-            change(2, vec![queued("x", 1, &[("a", 2)]), granted(1, &[1])]),
-            change(3, vec![ended(1, &[("a", 60)])]),
-        ];
-        let net = fold(&Tables::default(), Marks::default(), &changes).unwrap();
-        assert_eq!(net.claims, Edits { removed: vec![], upserted: vec![] });
-        assert_eq!(net.ended.len(), 1);
-        let marks = Marks { revision: Revision(3), sequence: Sequence(1), fence_floor: Fence(0) };
-        assert_eq!(net.marks, marks);
-        assert_eq!(net.semaphores.upserted[0].fence, Fence(1));
-        let cooling = &net.cooling.upserted[0];
-        assert_eq!((cooling.permits, cooling.cooldown), (2, Duration::from_secs(60)));
-    }
-
-    #[test]
-    fn a_name_that_comes_back_takes_no_old_fence() {
-        let mut tables = folded(
-            &[
-                change(1, vec![set("a", 5), queued("x", 1, &[("a", 1)]), granted(1, &[7])]),
-                change(2, vec![ended(1, &[("a", 60)])]),
-            ],
-            &[1],
-        );
-        assert_eq!(tables.cooling.len(), 1);
-        let back = change(3, vec![Event::SemaphoreRemoved { name: name("a") }, set("a", 1)]);
-        tables.apply(fold(&tables, tables.marks, [&back]).unwrap());
-        assert_eq!(tables.semaphores[&name("a")].fence, Fence(7));
-        assert_eq!(tables.marks.fence_floor, Fence(7));
-        assert!(tables.cooling.is_empty());
-    }
-
-    #[test]
-    fn what_does_not_fit_is_damage() {
-        let before = [
-            change(1, vec![set("a", 5), set("b", 5)]),
-            change(2, vec![queued("x", 1, &[("a", 1)]), granted(1, &[4])]),
-            change(3, vec![queued("y", 2, &[("a", 1)])]),
-        ];
-        let tables = folded(&before, &[1]);
-        let check = |event: Event, expected: &str| {
-            let error = fold(&tables, tables.marks, [&change(4, vec![event])]).unwrap_err();
-            assert!(matches!(error, Error::Damaged { .. }));
-            assert!(error.to_string().contains(expected), "{error}");
-        };
-        check(granted(1, &[5]), "cannot be Granted");
-        check(granted(2, &[4]), "fence 4 of a is taken");
-        check(granted(2, &[5, 6]), "differ in number");
-        check(granted(3, &[5]), "no live claim 3");
-        check(ended(2, &[("a", 9)]), "was not held");
-        check(ended(1, &[("b", 9)]), "permits of b cannot cool");
-        check(queued("z", 2, &[("a", 1)]), "sequence number 2 is taken");
-        check(Event::SemaphoreRemoved { name: name("c") }, "no semaphore c");
-        let (semaphore, sequence) = (name("a"), Sequence(1));
-        check(Event::CoolingEnded { semaphore, sequence, permits: 1 }, "do not cool after 1");
-        assert!(fold(&tables, tables.marks, [&change(3, vec![set("a", 1)])]).is_err());
-    }
-}
+mod tests;

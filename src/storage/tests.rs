@@ -6,13 +6,15 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::{
-    Error, Recovered, Storage,
+    AuditFilter, AuditRow, Error, Recovered, Storage,
     memory::{MemoryDisk, Tables},
     net,
     sqlite::{Durability, SqliteStorage},
-    testing::{self, World, change, ended, granted, id, queued, set},
+    testing::{self, World, acted, audit, change, ended, granted, id, queued, refused, set},
 };
-use crate::model::{Change, ClaimState, EndReason, EndedId, IdHash, Revision, Sequence, WallTime};
+use crate::model::{
+    Actor, Change, ClaimState, EndReason, EndedId, Event, IdHash, Revision, Sequence, WallTime,
+};
 
 const SOON: Duration = Duration::from_millis(20);
 
@@ -55,6 +57,11 @@ fn fold_all(storage: &mut dyn Storage) -> Revision {
             return folded.revision;
         }
     }
+}
+
+fn audit_log(storage: &dyn Storage) -> Vec<AuditRow> {
+    let filter = AuditFilter { rows_max: usize::MAX, ..AuditFilter::default() };
+    storage.history().audit(&filter).unwrap()
 }
 
 fn ended_id(claim: &crate::model::Claim) -> EndedId {
@@ -173,6 +180,8 @@ proptest! {
                 assert_eq!(world.tables.history[&newest.sequence], newest);
                 assert!(newest.sequence >= claim.sequence);
             }
+            let rows: Vec<_> = world.tables.audit.values().rev().cloned().collect();
+            assert_eq!(audit_log(&*storage), rows);
         });
     }
 }
@@ -215,6 +224,63 @@ fn the_newest_claim_of_an_id_is_found_and_old_ones_are_pruned() {
         assert_eq!(newest(), Some(Sequence(3)));
         assert_eq!(storage.prune(WallTime(7_001), 2).unwrap(), 1);
         assert_eq!(newest(), None);
+    });
+}
+
+#[test]
+fn tokens_come_back_in_the_order_of_their_ids() {
+    let set = |id: &str, name: &str| Event::TokenSet { token: testing::token(id, name).into() };
+    let changes = [
+        change(1, vec![set("zebra", "one"), set("apes", "two")]),
+        change(2, vec![set("lion", "three"), set("zebra", "four")]),
+        change(3, vec![Event::TokenRevoked { id: testing::token_id("lion") }]),
+    ];
+    everywhere(|place| {
+        let (mut storage, _) = recovered(place);
+        for change in &changes {
+            storage.append(std::slice::from_ref(change)).unwrap();
+            fold_all(&mut *storage);
+        }
+        drop(storage);
+        let tokens = recovered(place).1.base.tokens;
+        let names: Vec<_> = tokens.iter().map(|t| (t.id.as_str(), t.name.as_str())).collect();
+        assert_eq!(names, [("apes", "two"), ("zebra", "four")]);
+    });
+}
+
+#[test]
+fn a_row_of_tries_replaces_the_one_before_and_old_rows_are_pruned() {
+    let noted = |revision, entry| change(revision, vec![audit(entry)]);
+    let tries = |minute, count| refused("192.0.2.1", "unauthorized", minute, count);
+    let done = || acted(Actor::Daemon, "token.create", "token root");
+    let changes = [
+        noted(1, done()),
+        noted(2, tries(0, 1)),
+        noted(3, tries(0, 5)),
+        noted(4, done()),
+        noted(5, tries(0, 7)),
+        noted(6, tries(1, 1)),
+    ];
+    everywhere(|place| {
+        let (mut storage, _) = recovered(place);
+        let mut at_times = Vec::new();
+        for change in &changes {
+            storage.append(std::slice::from_ref(change)).unwrap();
+            fold_all(&mut *storage);
+            at_times.push(audit_log(&*storage).len());
+        }
+        assert_eq!(at_times, [1, 2, 2, 3, 3, 4]);
+        let counts = |storage: &dyn Storage| -> Vec<_> {
+            let rows = audit_log(storage).into_iter();
+            rows.map(|row| (row.revision.0, row.entry.tries.map(|t| t.count))).collect()
+        };
+        assert_eq!(counts(&*storage), [(6, Some(1)), (5, Some(7)), (4, None), (1, None)]);
+        assert_eq!(storage.prune_audit(WallTime(1_000), 9).unwrap(), 0);
+        assert_eq!(storage.prune_audit(WallTime(5_001), 2).unwrap(), 2);
+        assert_eq!(counts(&*storage), [(6, Some(1)), (5, Some(7))]);
+        assert_eq!(storage.prune_audit(WallTime(5_001), 2).unwrap(), 1);
+        assert_eq!(storage.prune(WallTime(9_000), 9).unwrap(), 0);
+        assert_eq!(counts(&*storage), [(6, Some(1))]);
     });
 }
 
