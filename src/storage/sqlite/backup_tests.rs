@@ -16,7 +16,7 @@ use super::*;
 use crate::{
     model::{Change, Fence, Revision, Sequence},
     storage::{
-        Recovered, Snapshot, SnapshotError, SnapshotOptions,
+        AuditFilter, Recovered, Snapshot, SnapshotError, SnapshotOptions,
         testing::{self, World, change, granted, queued, set},
     },
 };
@@ -33,9 +33,12 @@ fn open(dir: &Path) -> SqliteStorage {
     storage
 }
 
+fn choices() -> Vec<u32> {
+    (0..2_000_u32).map(|n| n.wrapping_mul(2_654_435_761) >> 7).collect()
+}
+
 fn changes() -> Vec<Change> {
-    let choices: Vec<u32> = (0..2_000_u32).map(|n| n.wrapping_mul(2_654_435_761) >> 7).collect();
-    World::from_choices(&choices).changes
+    World::from_choices(&choices()).changes
 }
 
 fn options(is_wanted: &dyn Fn() -> bool) -> SnapshotOptions<'_> {
@@ -219,6 +222,29 @@ fn a_restore_goes_back_in_state_and_never_in_numbers() {
         vec![queued("new", claim, &[(semaphore, 1)]), granted(claim, &[restored.floors.fence + 1])];
     storage.append(&[change(next, events)]).unwrap();
     storage.fold(Duration::from_secs(1)).unwrap();
+}
+
+/// Tokens, owners and the audit log are those of the backup: a token that was revoked since is valid again.
+#[test]
+fn a_restore_brings_tokens_and_audit_log_back() {
+    let (dir, file, backed_up) = killed_after_backup();
+    let data = dir.path().join("data");
+    let (restored, recovered) = restored(&data, &file).unwrap();
+    let early = World::from_choices(&choices()[..1_800]);
+    assert_eq!(early.changes.last().unwrap().revision.0, backed_up);
+    let tokens: Vec<_> = early.tables.tokens.values().cloned().collect();
+    assert!(!tokens.is_empty());
+    assert_eq!((recovered.base.tokens, restored.tokens), (tokens, early.tables.tokens.len()));
+    let late = World::from_choices(&choices()).tables.tokens;
+    assert_ne!(late, early.tables.tokens);
+    let history = open(&data).history();
+    let filter = AuditFilter { rows_max: usize::MAX, ..AuditFilter::default() };
+    let rows: Vec<_> = early.tables.audit.values().rev().cloned().collect();
+    assert_eq!(history.audit(&filter).unwrap(), rows);
+    for claim in early.tables.history.values().filter(|claim| claim.owner.is_some()) {
+        let newest = history.ended_claim(&claim.id).unwrap().unwrap();
+        assert_eq!(early.tables.history[&newest.sequence], newest);
+    }
 }
 
 /// The database that was set aside is a raw copy with its log: it may be restored as it is.

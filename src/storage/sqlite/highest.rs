@@ -5,7 +5,7 @@
 
 use rusqlite::Connection;
 
-use super::{errors::Named, live::Live};
+use super::{errors::Named, live::Live, migrations::AUDIT_VERSION};
 use crate::{
     model::{Change, Claim, ClaimEvent, Event, Fence, SemaphoreRecord},
     storage::encoding::Blob,
@@ -63,6 +63,9 @@ pub(super) fn highest(connection: &Connection, named: &Named) -> (Highest, Vec<S
     });
     scan.numbers("SELECT max(revision), 0 FROM journal");
     scan.numbers("SELECT max(revision), max(sequence) FROM history");
+    if scan.has_audit_log() {
+        scan.numbers("SELECT max(revision), 0 FROM audit");
+    }
     (scan.highest, scan.unreadable)
 }
 
@@ -87,6 +90,12 @@ impl Scan<'_> {
             Ok(marks) => self.see(marks.revision.0, marks.sequence.0, marks.fence_floor.0),
             Err(error) => self.unreadable.push(error.to_string()),
         }
+    }
+
+    /// An older database has none, which is no damage.
+    fn has_audit_log(&self) -> bool {
+        let version = self.connection.pragma_query_value(None, "user_version", |row| row.get(0));
+        version.is_ok_and(|version: i64| version >= AUDIT_VERSION)
     }
 
     fn change(&mut self, change: &Change) {

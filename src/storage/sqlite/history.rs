@@ -1,29 +1,42 @@
 //! Ended claims, in columns that people can ask questions of, and the reader beside the commit writer.
+//!
+//! The audit log is read over the same connection, in steps: a look for something rare in a long log holds up
+//! nobody who looks for an ended claim.
 
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rusqlite::{Connection, Row, named_params, params};
 
-use super::{DATABASE, callbacks, errors::Named, snapshot::snapshot};
+use super::{DATABASE, audit, callbacks, columns::Columns, errors::Named, snapshot::snapshot};
 use crate::{
     model::{
-        Claim, ClaimId, ClaimState, EndReason, EndedId, Fence, Holder, IdHash, Invalid, Labels,
-        Note, Permits, Priority, Revision, SemaphoreName, Sequence, Terms, WallTime,
+        Claim, ClaimId, ClaimState, EndReason, EndedId, Fence, Holder, IdHash, Labels, Note,
+        Permits, Priority, Revision, SemaphoreName, Sequence, Terms, TokenId, WallTime,
     },
-    storage::{Error, History, Snapshot, SnapshotError, SnapshotOptions},
+    storage::{
+        AuditFilter, AuditRow, Error, History, Snapshot, SnapshotError, SnapshotOptions, net::Net,
+    },
 };
 
 /// How long a reader waits for another one.
 const READER_WAIT_MAX: Duration = Duration::from_secs(2);
+/// How long a look into the audit log may take. A million rows take 0.1 s from memory, some seconds from a slow disk.
+const AUDIT_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Adds what a fold comes to: ended claims and rows of the audit log.
+pub(super) fn add(connection: &Connection, named: &Named, net: &Net) -> Result<(), Error> {
+    net.ended.iter().try_for_each(|claim| insert(connection, named, claim))?;
+    net.audit.iter().try_for_each(|row| audit::insert(connection, named, row))
+}
 
 /// Adds an ended claim.
-pub(super) fn insert(connection: &Connection, named: &Named, claim: &Claim) -> Result<(), Error> {
+fn insert(connection: &Connection, named: &Named, claim: &Claim) -> Result<(), Error> {
     let ClaimState::Ended { reason, ended_at, granted_at, fences, note } = &claim.state else {
         return Err(named.damaged(format_args!("claim {} has not ended", claim.sequence)));
     };
@@ -59,13 +72,14 @@ pub(super) fn insert(connection: &Connection, named: &Named, claim: &Claim) -> R
         ":fingerprint": terms.fingerprint,
         ":callback": callback,
         ":deliveries": deliveries,
+        ":owner": claim.owner.as_ref().map(TokenId::as_str),
     };
     connection
         .prepare_cached(
             "INSERT INTO history VALUES (:sequence, :id, :holder, :permits, :fences, :labels,
                 :priority, :queued_at, :granted_at, :ended_at, :reason, :note, :revision, :ttl,
                 :queue_ttl, :offer_ttl, :wait_timeout, :has_callback, :fingerprint,
-                :callback, :deliveries)",
+                :callback, :deliveries, :owner)",
         )
         .and_then(|mut statement| statement.execute(row))
         .map_err(named.sql("write to"))?;
@@ -190,36 +204,8 @@ fn claim(row: &Row<'_>, named: &Named) -> Result<Claim, Error> {
         revision: Revision(columns.unsigned("revision")?),
         state,
         callback,
+        owner: text("owner")?.map(|text| columns.valid(TokenId::new(&text))).transpose()?,
     })
-}
-
-/// One row, by the names of its columns.
-struct Columns<'r, 's> {
-    row: &'r Row<'s>,
-    named: &'r Named,
-}
-
-impl Columns<'_, '_> {
-    fn value<T: rusqlite::types::FromSql>(&self, name: &str) -> Result<T, Error> {
-        self.row.get(name).map_err(self.named.sql("read"))
-    }
-
-    fn unsigned(&self, name: &str) -> Result<u64, Error> {
-        self.value(name).map(i64::cast_unsigned)
-    }
-
-    fn duration(&self, name: &str) -> Result<Option<Duration>, Error> {
-        Ok(self.value::<Option<i64>>(name)?.map(|ms| Duration::from_millis(ms.cast_unsigned())))
-    }
-
-    fn json<T: serde::de::DeserializeOwned>(&self, text: &str) -> Result<T, Error> {
-        serde_json::from_str(text).map_err(|error| self.named.damaged(error))
-    }
-
-    fn valid<T>(&self, value: Result<T, Invalid>) -> Result<T, Error> {
-        let what = |error| format!("an ended claim has a value that must be {error}");
-        value.map_err(|error| self.named.damaged(what(error)))
-    }
 }
 
 /// Whole milliseconds: no duration that a client can ask for is finer.
@@ -239,13 +225,33 @@ impl SqliteHistory {
     pub(super) fn new(connection: Connection, named: Named, data_dir: PathBuf) -> SqliteHistory {
         SqliteHistory { connection: Mutex::new(connection), named, data_dir }
     }
+
+    fn connection(&self) -> Result<MutexGuard<'_, Connection>, Error> {
+        let connection = self.connection.try_lock_for(READER_WAIT_MAX);
+        connection.ok_or_else(|| self.named.database("read", "too many readers"))
+    }
 }
 
 impl History for SqliteHistory {
     fn ended_claim(&self, id: &ClaimId) -> Result<Option<Claim>, Error> {
-        match self.connection.try_lock_for(READER_WAIT_MAX) {
-            Some(connection) => newest(&connection, &self.named, id),
-            None => Err(self.named.database("read", "too many readers")),
+        newest(&*self.connection()?, &self.named, id)
+    }
+
+    fn audit(&self, filter: &AuditFilter) -> Result<Vec<AuditRow>, Error> {
+        let deadline = Instant::now() + AUDIT_TIME_MAX;
+        let (mut rows, mut before) = (Vec::new(), filter.before);
+        loop {
+            let rows_max = filter.rows_max - rows.len();
+            let step = audit::step(&*self.connection()?, &self.named, filter, before, rows_max)?;
+            rows.extend(step.rows);
+            before = step.rest;
+            if before.is_none() || rows.len() >= filter.rows_max {
+                return Ok(rows);
+            }
+            if Instant::now() >= deadline {
+                let what = format!("the audit log was not searched within {AUDIT_TIME_MAX:?}");
+                return Err(self.named.database("read", what));
+            }
         }
     }
 

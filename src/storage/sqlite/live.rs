@@ -1,10 +1,14 @@
 //! The tables that recovery reads, row by row: what is in them must agree with itself.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, Params, Row, params, types::FromSqlResult};
 
 use super::errors::Named;
 use crate::{
-    model::{Change, Claim, Cooling, Revision, SemaphoreName, SemaphoreRecord, Sequence},
+    model::{
+        Change, Claim, Cooling, Revision, SemaphoreName, SemaphoreRecord, Sequence, Token, TokenId,
+    },
     storage::{
         Base, Error,
         encoding::{self, Blob},
@@ -66,7 +70,12 @@ impl Live<'_> {
                 Ok(at_its_key && unsigned(row, 2)? == cooling.sequence.0)
             },
         )?;
-        Ok(Base { revision, sequence, fence_floor, semaphores, claims, cooling })
+        let tokens = self
+            .rows("SELECT token, id FROM tokens ORDER BY id", |token: &Token, row| {
+                Ok(row.get_ref(1)?.as_str()? == token.id.as_str())
+            })?;
+        let tokens = tokens.into_iter().map(Arc::new).collect();
+        Ok(Base { revision, sequence, fence_floor, semaphores, claims, cooling, tokens })
     }
 
     /// The journal after the tables, in order.
@@ -95,7 +104,7 @@ impl Live<'_> {
         self.execute("INSERT INTO journal VALUES (?, ?)", params![last.0.cast_signed(), blob])
     }
 
-    /// Writes the net effect of a fold, except its ended claims, and forgets the journal rows that it
+    /// Writes the net effect of a fold, except what goes into the history, and forgets the journal rows that it
     /// covers.
     pub(super) fn write(&self, net: &Net) -> Result<(), Error> {
         for semaphore in &net.cooling_cleared {
@@ -110,6 +119,9 @@ impl Live<'_> {
         for (semaphore, sequence) in &net.cooling.removed {
             let key = params![semaphore.as_str(), sequence.0.cast_signed()];
             self.execute("DELETE FROM cooling WHERE semaphore = ? AND sequence = ?", key)?;
+        }
+        for id in &net.tokens.removed {
+            self.execute("DELETE FROM tokens WHERE id = ?", [id.as_str()])?;
         }
         for row in &net.semaphores.upserted {
             let blob = self.blob(encoding::encode(row))?;
@@ -128,6 +140,11 @@ impl Live<'_> {
             let blob = self.blob(encoding::encode(row))?;
             let row = params![row.semaphore.as_str(), row.sequence.0.cast_signed(), blob];
             self.execute("INSERT OR REPLACE INTO cooling VALUES (?, ?, ?)", row)?;
+        }
+        for row in &net.tokens.upserted {
+            let blob = self.blob(encoding::encode(row.as_ref()))?;
+            let row = params![row.id.as_str(), blob];
+            self.execute("INSERT OR REPLACE INTO tokens VALUES (?, ?)", row)?;
         }
         let marks = self.blob(encoding::encode(&net.marks))?;
         self.execute("UPDATE meta SET marks = ?", [marks])?;
@@ -200,6 +217,11 @@ impl Rows for Live<'_> {
     ) -> Result<Option<Cooling>, Error> {
         let key = params![semaphore.as_str(), sequence.0.cast_signed()];
         self.row("SELECT entry FROM cooling WHERE semaphore = ? AND sequence = ?", key)
+    }
+
+    fn token(&self, id: &TokenId) -> Result<Option<Arc<Token>>, Error> {
+        let token = self.row::<Token>("SELECT token FROM tokens WHERE id = ?", [id.as_str()])?;
+        Ok(token.map(Arc::new))
     }
 
     fn damaged(&self, what: String) -> Error {

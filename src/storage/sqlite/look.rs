@@ -57,8 +57,8 @@ pub(super) fn look(path: &Path, named: &Named) -> Result<Found, Error> {
     // Without a log the file alone is the database, and SQLite need not make files beside it. With one
     // it has to read both.
     let connection = open_for_reading(path, named, !log_left && !journal_left)?;
-    check_owner(&connection, named)?;
-    check_damage(&connection, named)?;
+    let version = check_owner(&connection, named)?;
+    check_damage(&connection, named, version)?;
     Ok(Found::Database)
 }
 
@@ -75,7 +75,8 @@ pub(super) fn open_as_it_is(path: &Path, named: &Named) -> Result<Connection, Er
     Ok(connection)
 }
 
-fn check_owner(connection: &Connection, named: &Named) -> Result<(), Error> {
+/// Tells the version of its schema.
+fn check_owner(connection: &Connection, named: &Named) -> Result<i64, Error> {
     let read = named.sql("read");
     let id: i32 =
         connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(&read)?;
@@ -90,13 +91,13 @@ fn check_owner(connection: &Connection, named: &Named) -> Result<(), Error> {
     if found < 1 {
         return Err(named.damaged(format_args!("its schema version is {found}")));
     }
-    Ok(())
+    Ok(found)
 }
 
-/// Checks the pages of the live tables. Not of the history: it may be a thousand times larger, and no
-/// promise of the service depends on it.
-fn check_damage(connection: &Connection, named: &Named) -> Result<(), Error> {
-    for table in LIVE_TABLES {
+/// Checks the pages of the live tables that a schema of this version has. Not of the history and the audit log: they
+/// may be a thousand times larger, and no promise of the service depends on them.
+fn check_damage(connection: &Connection, named: &Named, version: i64) -> Result<(), Error> {
+    for (_, table) in LIVE_TABLES.into_iter().filter(|(since, _)| *since <= version) {
         let mut first = None;
         connection
             .pragma(None, "quick_check", table, |row| {

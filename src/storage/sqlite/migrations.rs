@@ -21,12 +21,16 @@ pub(super) const APPLICATION_ID: i32 = 0x534d_5048;
 /// The newest version of the schema.
 pub(super) const SCHEMA_VERSION: i64 = MIGRATIONS.len().cast_signed() as i64;
 
-/// The tables that recovery reads.
-pub(super) const LIVE_TABLES: [&str; 5] = ["meta", "journal", "semaphores", "claims", "cooling"];
+/// The tables that recovery reads, each with the version of the schema that it came with.
+pub(super) const LIVE_TABLES: [(i64, &str); 6] =
+    [(1, "meta"), (1, "journal"), (1, "semaphores"), (1, "claims"), (1, "cooling"), (3, "tokens")];
+
+/// The version of the schema that the audit log came with.
+pub(super) const AUDIT_VERSION: i64 = 3;
 
 /// The steps, oldest first. **Append only**: databases in the field have run the ones that were ever
 /// released, so a step that changes is a schema that nobody has.
-const MIGRATIONS: [&str; 2] = [VERSION_1, VERSION_2];
+const MIGRATIONS: [&str; 3] = [VERSION_1, VERSION_2, VERSION_3];
 
 /// Blobs are those of [`crate::storage::encoding`], times milliseconds since 1970, durations
 /// milliseconds. Revisions, sequence numbers and fences are `u64`s; half of their range is far beyond
@@ -92,9 +96,42 @@ pub(super) const VERSION_1: &str = "
 ";
 
 /// Claims with a callback, and what came of it: JSON, `NULL` for a claim without one.
-const VERSION_2: &str = "
+pub(super) const VERSION_2: &str = "
     ALTER TABLE history ADD COLUMN callback TEXT;
     ALTER TABLE history ADD COLUMN deliveries TEXT;
+";
+
+/// Tokens, whose claims are whose, and the audit log.
+const VERSION_3: &str = "
+    CREATE TABLE tokens (
+        id TEXT PRIMARY KEY,
+        token BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    -- The token's id; NULL for a claim that was made without one.
+    ALTER TABLE history ADD COLUMN owner TEXT;
+
+    -- What was done and what was refused, in columns, because people ask questions of them. The key is the
+    -- revision of the change that it is about. address is '' where there was none, for the index below.
+    CREATE TABLE audit (
+        revision INTEGER PRIMARY KEY,
+        at INTEGER NOT NULL,
+        actor TEXT NOT NULL,
+        token TEXT,
+        token_name TEXT,
+        address TEXT NOT NULL,
+        action TEXT NOT NULL,
+        object TEXT NOT NULL,
+        old TEXT,
+        new TEXT,
+        reason TEXT,
+        result TEXT NOT NULL,
+        minute INTEGER,
+        tries INTEGER
+    ) STRICT;
+    CREATE INDEX audit_at ON audit (at);
+    -- Refused tries are one row for each minute, address and code: with each the row is written anew.
+    CREATE UNIQUE INDEX audit_tries ON audit (minute, address, result) WHERE minute IS NOT NULL;
 ";
 
 /// Runs the steps that the database has not seen.

@@ -3,13 +3,17 @@
 //! In the data directory: `semaphored.db` with its write-ahead log beside it, and `lock`. A start looks
 //! before it writes (`look`), brings the schema up to date (`migrations`), and reads everything once.
 //! From then on one connection writes, in transactions that are as few as possible: one a batch of
-//! changes, one a step of the fold. Another connection reads what has ended.
+//! changes, one a step of the fold. Another connection reads what has ended and the audit log.
 //!
 //! The only module that names SQLite.
 
+mod audit;
+#[cfg(test)]
+mod audit_tests;
 #[cfg(test)]
 mod backup_tests;
 mod callbacks;
+mod columns;
 mod connections;
 mod errors;
 mod files;
@@ -24,6 +28,8 @@ mod restore;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod upgrade_tests;
 
 use std::{
     path::Path,
@@ -207,9 +213,7 @@ impl Storage for SqliteStorage {
                 let net = writing.transaction(|live, unfolded| {
                     let net = net::fold(&live, live.marks()?, unfolded.oldest(step))?;
                     live.write(&net)?;
-                    for claim in &net.ended {
-                        history::insert(live.connection, live.named, claim)?;
-                    }
+                    history::add(live.connection, live.named, &net)?;
                     Ok(net)
                 })?;
                 connections::set_synced(writing.connection, writing.named, durability)?;
@@ -227,6 +231,13 @@ impl Storage for SqliteStorage {
             writing.transaction(|live, _| {
                 history::prune(live.connection, live.named, before, rows_max)
             })
+        })
+    }
+
+    fn prune_audit(&mut self, before: WallTime, rows_max: usize) -> Result<usize, Error> {
+        self.write("prune the audit log of", |writing| {
+            writing
+                .transaction(|live, _| audit::prune(live.connection, live.named, before, rows_max))
         })
     }
 

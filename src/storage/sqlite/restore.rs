@@ -9,6 +9,8 @@
 //! The numbers: revisions, sequence numbers and fences go on [`MARGIN`] above the highest that backup or present
 //! database know. What was given out after the backup is in the present database, if it is whole and the one that
 //! the backup was made of; nobody can be sure of either, so the margin is always there.
+//!
+//! Everything else is as the backup has it, the tokens and the audit log too.
 
 use std::{
     fs::{self, File},
@@ -47,6 +49,9 @@ const COPY: &str = "restore.tmp";
 const READY: &str = "restore.ready";
 
 /// What a restore did.
+///
+/// Tokens are as in the backup: one that was made since is not known any more, and **one that was revoked since, or got
+/// another secret, is valid again as it was**. Whoever restores has to revoke it once more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restored {
     /// The highest numbers in the backup.
@@ -61,6 +66,8 @@ pub struct Restored {
     pub aside: Option<PathBuf>,
     /// Semaphores.
     pub semaphores: usize,
+    /// Tokens.
+    pub tokens: usize,
     /// Claims that hold permits.
     pub held: usize,
     /// Claims that permits are offered to.
@@ -108,6 +115,7 @@ pub fn restore(
         floors,
         aside: None,
         semaphores: recovered.base.semaphores.len(),
+        tokens: recovered.base.tokens.len(),
         held: count(|state| matches!(state, ClaimState::Held { .. })),
         offered: count(|state| matches!(state, ClaimState::Offered { .. })),
         waiting: count(|state| matches!(state, ClaimState::Waiting)),
@@ -175,7 +183,9 @@ fn raise(connection: &mut Connection, named: &Named, floors: Highest) -> Result<
         semaphores: Edits { removed: Vec::new(), upserted: semaphores },
         claims: Edits { removed: Vec::new(), upserted: Vec::new() },
         cooling: Edits { removed: Vec::new(), upserted: Vec::new() },
+        tokens: Edits { removed: Vec::new(), upserted: Vec::new() },
         ended: Vec::new(),
+        audit: Vec::new(),
     })?;
     transaction.commit().map_err(&write)
 }
@@ -187,9 +197,7 @@ fn folded(transaction: &Transaction<'_>, named: &Named) -> Result<Base, Error> {
     let unfolded = live.journal()?;
     let net = net::fold(&live, live.marks()?, unfolded.oldest(unfolded.len()))?;
     live.write(&net)?;
-    for claim in &net.ended {
-        history::insert(transaction, named, claim)?;
-    }
+    history::add(transaction, named, &net)?;
     live.base()
 }
 
