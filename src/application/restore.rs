@@ -78,6 +78,13 @@ fn report(file: &Path, restored: &Restored) -> String {
     line("semaphores", restored.semaphores.to_string());
     let Restored { held, offered, waiting, .. } = restored;
     line("claims", format!("{held} held, {offered} offered, {waiting} waiting"));
+    if restored.tokens > 0 {
+        let tokens = restored.tokens;
+        line(
+            "tokens",
+            format!("{tokens}, as at the backup: what was revoked since is valid again"),
+        );
+    }
     let high = format!("{MARGIN} above the highest known, so that nothing is given out twice:");
     line("raised", high);
     line("", format!("the next revision is above {},", floors.revision));
@@ -116,6 +123,7 @@ mod tests {
             floors: Highest { revision: 31, sequence: 32, fence: 33 },
             aside: Some(PathBuf::from("/d/old")),
             semaphores: 4,
+            tokens: 8,
             held: 5,
             offered: 6,
             waiting: 7,
@@ -124,6 +132,7 @@ mod tests {
         for expected in [
             "restored /b/x.db",
             "11 in the backup; the database that was here had 21",
+            "8, as at the backup",
             "5 held, 6 offered, 7 waiting",
             "above 31,",
             "above 33,",
