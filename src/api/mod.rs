@@ -15,6 +15,7 @@ mod body;
 mod call;
 mod callbacks;
 mod claims;
+mod codes;
 mod error;
 mod info;
 mod query;

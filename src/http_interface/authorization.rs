@@ -13,9 +13,7 @@ pub(super) fn credentials(head: &Head) -> Credentials {
     let mut values = head.values("authorization");
     match (values.next(), values.next()) {
         (None, _) => Credentials::None,
-        (Some(value), None) => {
-            bearer(value).map_or(Credentials::Malformed, |token| Credentials::Token(token))
-        }
+        (Some(value), None) => bearer(value).map_or(Credentials::Malformed, Credentials::Token),
         // Two of them, and proxies differ in which one counts.
         (Some(_), Some(_)) => Credentials::Malformed,
     }
@@ -23,11 +21,11 @@ pub(super) fn credentials(head: &Head) -> Credentials {
 
 /// The scheme's name is not case-sensitive (RFC 9110, section 11.1).
 fn bearer(value: &str) -> Option<TokenText> {
-    let (scheme, token) = value.trim().split_once(' ')?;
+    let (scheme, token) = value.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("bearer") {
         return None;
     }
-    TokenText::parse(token.trim_start()).ok()
+    TokenText::parse(token.trim_start_matches(' ')).ok()
 }
 
 /// The `WWW-Authenticate` of a refusal (RFC 6750, section 3), where it has one.

@@ -99,7 +99,7 @@ fn a_full_disk() {
     let mut daemon = start("");
     daemon.stop();
     let more = "[limits]\nfree_bytes_min = 1000000000000000000\n[semaphores]\nA = 1\nB = 1\n";
-    std::fs::write(daemon.config_file(), more).unwrap();
+    daemon.configure(more);
     daemon.start_again(Port::New);
     poll("low disk space", || (daemon.call("GET", "/readyz", "").status == 503).then_some(()));
     for body in [A, B] {

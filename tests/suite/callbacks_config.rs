@@ -63,7 +63,7 @@ fn a_reload_with_a_wrong_target_is_refused_whole() {
     let daemon = Daemon::start("[semaphores]\nA = 1");
     let token = daemon.config_file().with_file_name("no-such-token");
     let wrong = format!("[semaphores]\nA = 1\nB = 1\n{}", target("https://gitlab.example", &token));
-    std::fs::write(daemon.config_file(), wrong).unwrap();
+    daemon.configure(&wrong);
     daemon.signal(Signal::HUP);
     daemon.log().wait_for("the configuration was not read again, all stays as it is");
     assert_eq!(daemon.call("GET", "/api/v1/semaphores/B", "").status, 404);

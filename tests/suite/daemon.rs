@@ -59,7 +59,7 @@ struct Running {
 }
 
 /// Most tests are not about tokens: where the configuration says nothing of them, nobody needs one.
-pub(crate) fn without_tokens(config: &str) -> String {
+fn without_tokens(config: &str) -> String {
     if config.contains("[auth]") {
         return config.to_owned();
     }
@@ -82,10 +82,10 @@ impl Daemon {
     /// The same by a launcher, which gets the daemon's command line as its last arguments.
     pub(crate) fn start_by(launcher: &[&str], config: &str) -> Daemon {
         let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("semaphored.toml"), without_tokens(config)).unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let launcher = launcher.iter().map(|&argument| argument.to_owned()).collect();
         let mut daemon = Daemon { directory, address, launcher, running: None };
+        daemon.configure(config);
         daemon.start_again(Port::New);
         daemon
     }
@@ -167,9 +167,14 @@ impl Daemon {
         self.directory.path().join("data")
     }
 
-    /// Its configuration; what is written here counts from the next start on.
+    /// Its configuration.
     pub(crate) fn config_file(&self) -> PathBuf {
         self.directory.path().join("semaphored.toml")
+    }
+
+    /// Changes its configuration, for the next start or SIGHUP.
+    pub(crate) fn configure(&self, config: &str) {
+        std::fs::write(self.config_file(), without_tokens(config)).unwrap();
     }
 
     /// What it logs.

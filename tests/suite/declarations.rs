@@ -13,7 +13,7 @@ fn capacity(daemon: &Daemon, name: &str) -> Option<u64> {
 
 fn restart_with(daemon: &mut Daemon, config: &str) {
     daemon.stop();
-    std::fs::write(daemon.config_file(), config).unwrap();
+    daemon.configure(config);
     daemon.start_again(Port::New);
 }
 
@@ -59,7 +59,7 @@ fn a_declaration_that_would_end_claims_is_refused_with_a_reason() {
 fn sighup_reads_the_file_again_and_refuses_a_wrong_one_whole() {
     let daemon = Daemon::start("[semaphores]\nA = 1\nB = 1");
     let read_again = |config: &str, log: &str| {
-        std::fs::write(daemon.config_file(), config).unwrap();
+        daemon.configure(config);
         daemon.signal(Signal::HUP);
         daemon.log().wait_for(log);
     };
@@ -81,7 +81,7 @@ fn sighup_lets_who_waits_in_when_the_capacity_rises() {
     assert_eq!(daemon.call("PUT", "/api/v1/claims/x", body).status, 201);
     let waiting = daemon.call_later("PUT", "/api/v1/claims/y?wait=50", body);
     daemon.wait_for_blocked(1);
-    std::fs::write(daemon.config_file(), "[semaphores]\nA = 2").unwrap();
+    daemon.configure("[semaphores]\nA = 2");
     daemon.signal(Signal::HUP);
     assert_eq!(waiting.join().unwrap().status, 201);
 }

@@ -17,8 +17,14 @@ fn each_act_is_a_row_with_what_it_changed() {
         assert_eq!(guarded.call(&farm.token, "PUT", &path, r#"{"permits": {"A": 1}}"#).status, 201);
     }
     guarded.admin(200, "POST", "/api/v1/claims/a/revoke", r#"{"reason": "stuck since noon"}"#);
-    guarded.admin(409, "DELETE", "/api/v1/semaphores/A", "");
-    guarded.admin(204, "DELETE", "/api/v1/semaphores/A?force=true&reason=gone", "");
+    let own = r#"{"permits": {"B": 1}}"#;
+    guarded.admin(201, "PUT", "/api/v1/semaphores/B", r#"{"capacity": 1}"#);
+    guarded.admin(201, "PUT", "/api/v1/claims/own", own);
+    guarded.admin(204, "DELETE", "/api/v1/claims/own", "");
+    guarded.admin(201, "PUT", "/api/v1/claims/live", own);
+    guarded.admin(409, "DELETE", "/api/v1/semaphores/B", "");
+    guarded.admin(204, "DELETE", "/api/v1/semaphores/B?force=true&reason=gone", "");
+    guarded.admin(204, "DELETE", "/api/v1/claims/b", "");
     guarded.admin(200, "GET", "/api/v1/backup", "");
     let summary = |rows: &[Value]| -> Vec<(String, String, String)> {
         let text = |row: &Value, member: &str| row[member].as_str().unwrap().to_owned();
@@ -29,8 +35,10 @@ fn each_act_is_a_row_with_what_it_changed() {
     let rows = guarded.audit("actor=token");
     let expected = [
         ("backup", "all", "done"),
-        ("semaphore.remove", "semaphore A", "done"),
-        ("semaphore.remove", "semaphore A", "semaphore-in-use"),
+        ("claim.release", "claim b", "done"),
+        ("semaphore.remove", "semaphore B", "done"),
+        ("semaphore.remove", "semaphore B", "semaphore-in-use"),
+        ("semaphore.set", "semaphore B", "done"),
         ("claim.revoke", "claim a", "done"),
         ("semaphore.set", "semaphore A", "done"),
         ("token.create", &format!("token {}", farm.id), "done"),
@@ -42,8 +50,10 @@ fn each_act_is_a_row_with_what_it_changed() {
         expected.map(|(a, o, r)| (a.to_owned(), o.to_owned(), r.to_owned())).into();
     expected.sort();
     assert_eq!(found, expected);
+    // The oldest of an action.
     let row = |action: &str| {
-        rows.iter().find(|row| row["action"] == action && row["result"] == "done").unwrap().clone()
+        let mut oldest_first = rows.iter().rev();
+        oldest_first.find(|row| row["action"] == action && row["result"] == "done").unwrap()
     };
     let resized = row("semaphore.set");
     assert_eq!(

@@ -283,7 +283,7 @@ fn a_request_may_be_repeated_when_its_target_is_gone() {
     daemon.call("PUT", "/api/v1/claims/h", r#"{"permits": {"lic": 1}}"#);
     assert_eq!(claim(&daemon, "a", "2s").status, 202);
     daemon.stop();
-    std::fs::write(daemon.config_file(), "[semaphores]\nlic = 1\n").unwrap();
+    daemon.configure("[semaphores]\nlic = 1\n");
     daemon.start_again(Port::Same);
     assert_eq!(claim(&daemon, "a", "2s").status, 202);
     assert_eq!(claim(&daemon, "b", "2s").code(), "callback-refused");
@@ -299,7 +299,7 @@ fn a_target_that_comes_with_sighup_can_be_tested_and_shows_no_secret() {
     assert_eq!(daemon.look("/api/v1/callbacks"), json!({ "targets": [] }));
     assert_eq!(daemon.call("POST", "/api/v1/callbacks/ci/test", "").code(), "unknown-target");
     let config = format!("[semaphores]\nlic = 1\n{}", target("ci", &receiver.url()));
-    std::fs::write(daemon.config_file(), config).unwrap();
+    daemon.configure(&config);
     daemon.signal(rustix::process::Signal::HUP);
     daemon.log().wait_for("the configuration was read again");
     let targets = daemon.look("/api/v1/callbacks");
