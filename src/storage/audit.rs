@@ -99,3 +99,52 @@ pub(super) enum Action<'f> {
     /// It begins so.
     Begins(&'f str),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::testing::{acted, refused, token_id, tokens};
+
+    #[test]
+    fn a_filter_takes_what_it_says() {
+        let entry = acted(Actor::of(&tokens().0), "token.set", "token root");
+        let row = AuditRow { revision: Revision(7), at: WallTime(5_000), entry };
+        let all = AuditFilter::default();
+        let before = |n| AuditFilter { before: Some(Revision(n)), ..all.clone() };
+        let since = |ms| AuditFilter { since: Some(WallTime(ms)), ..all.clone() };
+        let until = |ms| AuditFilter { until: Some(WallTime(ms)), ..all.clone() };
+        let by = |id| AuditFilter { token: Some(token_id(id)), ..all.clone() };
+        let actor = |text: &str| AuditFilter { actor: Some(text.into()), ..all.clone() };
+        let action = |text: &str| AuditFilter { action: Some(text.into()), ..all.clone() };
+        let object = |text: &str| AuditFilter { object: Some(text.into()), ..all.clone() };
+        let result = |text: &str| AuditFilter { result: Some(text.into()), ..all.clone() };
+        for (filter, takes) in [
+            (all.clone(), true),
+            (before(8), true),
+            (before(7), false),
+            (since(5_000), true),
+            (since(5_001), false),
+            (until(5_001), true),
+            (until(5_000), false),
+            (by("ci4farm"), true),
+            (by("root"), false),
+            (actor("token"), true),
+            (actor("anonymous"), false),
+            (action("token.set"), true),
+            (action("token"), false),
+            (action("token.*"), true),
+            (action("set*"), false),
+            (action("*"), true),
+            (action("*.set"), false),
+            (object("token root"), true),
+            (object("token*"), false),
+            (result("done"), true),
+            (result(""), false),
+            (AuditFilter { until: Some(WallTime(0)), ..action("token.set") }, false),
+        ] {
+            assert_eq!(filter.takes(&row), takes, "{filter:?}");
+        }
+        let row = AuditRow { entry: refused("::1", "unauthorized", 0, 1), ..row };
+        assert!(!by("ci4farm").takes(&row) && actor("anonymous").takes(&row));
+    }
+}

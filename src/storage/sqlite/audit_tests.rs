@@ -45,7 +45,7 @@ const TEXTS: [&str; 12] = [
     "_oken",
     "token",
     "token.set",
-    "token.setting",
+    "set",
     "TOKEN.set",
     "tok\0en",
     "tök",
@@ -92,7 +92,10 @@ fn entry() -> impl Strategy<Value = AuditEntry> {
 fn filter() -> impl Strategy<Value = AuditFilter> {
     let action = prop_oneof![text(), text().prop_map(|text| text + "*")];
     let actor = prop_oneof![actor().prop_map(|actor| actor.as_str().to_owned()), text()];
-    let time = || prop::option::of(prop_oneof![0_i64..60_000, Just(i64::MIN), Just(i64::MAX)]);
+    let time = || {
+        let second = (0_i64..60).prop_map(|second| second * 1_000);
+        prop::option::of(prop_oneof![8 => second, 1 => Just(i64::MIN), 1 => Just(i64::MAX)])
+    };
     (
         prop::option::of(prop_oneof![0_u64..60, Just(u64::MAX)]),
         (time(), time()),
