@@ -231,8 +231,11 @@ impl Api {
 fn missing(access: Access, caller: &Caller) -> Option<Error> {
     let token = caller.token()?;
     let lacks = |scope: Scope| {
+        if token.allows(scope) {
+            return None;
+        }
         let scopes = token.scopes.iter().map(Scope::as_str).collect::<Vec<_>>().join(", ");
-        (!token.allows(scope)).then(|| Error::ScopeMissing { scope, scopes })
+        Some(Error::ScopeMissing { scope, scopes })
     };
     match access {
         Access::Open | Access::Token => None,

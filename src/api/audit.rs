@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Api, Error, Handled, Outcome, Reply, Step, access::Admitted, query::Query};
 use crate::{
-    model::{Actor, AuditEntry, Revision, SemaphoreSettings, SemaphoreState},
+    model::{Actor, AuditEntry, Note, Revision, SemaphoreSettings, SemaphoreState},
     semaphore::Seen,
     storage::{AuditFilter, AuditRow},
 };
@@ -120,7 +120,7 @@ fn settings(settings: &SemaphoreSettings) -> Map<String, Value> {
         "offer_ttl": settings.offer_ttl.map(seconds),
         "wait_timeout": settings.wait_timeout.map(seconds),
         "cooldown": seconds(settings.cooldown),
-        "description": settings.description.as_ref().map(|note| note.as_str()),
+        "description": settings.description.as_ref().map(Note::as_str),
     });
     match settings {
         Value::Object(settings) => settings,

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     model::{
         Invalid, Patterns, Priority, Revision, Scope, Scopes, TOKEN_PREFIX, Token, TokenBounds,
-        TokenId, TokenName, TokenOrigin, TokenText,
+        TokenId, TokenName, TokenOrigin, TokenText, WallTime,
     },
     semaphore::Seen,
 };
@@ -232,7 +232,7 @@ pub(super) fn rights(token: &Token) -> Map<String, Value> {
         "name": token.name.as_str(),
         "scopes": token.scopes.iter().map(Scope::as_str).collect::<Vec<_>>(),
         "semaphores": token.patterns.iter().collect::<Vec<_>>(),
-        "expires_at": token.expires_at.map(|at| at.to_rfc3339()),
+        "expires_at": token.expires_at.map(WallTime::to_rfc3339),
         "claims_max": token.bounds.claims_max,
         "waiting_requests_max": token.bounds.waiting_requests_max,
         "priority_max": token.priority_max().value(),
@@ -249,7 +249,7 @@ fn body(token: &Token, claims: u32) -> Map<String, Value> {
     body.insert("id".into(), token.id.as_str().into());
     body.insert("origin".into(), token.origin.as_str().into());
     body.insert("created_at".into(), token.created_at.to_rfc3339().into());
-    let used = token.last_used_at.map(|at| at.to_rfc3339());
+    let used = token.last_used_at.map(WallTime::to_rfc3339);
     body.insert("last_used_at".into(), used.into());
     body.insert("claims".into(), claims.into());
     body

@@ -123,17 +123,12 @@ fn merged(tail: Vec<AuditRow>, folded: Vec<AuditRow>, rows_max: usize) -> Vec<Au
     for row in folded.into_iter().chain(tail) {
         rows.insert(row.revision, row);
     }
-    let mut seen: Vec<TryKey> = Vec::new();
-    let mut newest_first: Vec<AuditRow> = rows.into_values().rev().collect();
-    newest_first.retain(|row| {
-        let Some(tries) = row.entry.tries else { return true };
-        let key = (tries.minute, row.entry.address, row.entry.result.clone());
-        let is_first = !seen.contains(&key);
-        if is_first {
-            seen.push(key);
+    let mut newest_first: Vec<AuditRow> = Vec::with_capacity(rows.len());
+    for row in rows.into_values().rev() {
+        if !newest_first.iter().any(|newer| newer.replaces(&row)) {
+            newest_first.push(row);
         }
-        is_first
-    });
+    }
     newest_first.truncate(rows_max);
     newest_first
 }

@@ -321,7 +321,9 @@ impl Core {
         let outcome = self.command(&mut tx, command);
         let happened = tx.events.len() > before;
         debug_assert!(outcome.is_ok() || !happened, "a refused command must not change anything");
-        if let Some(entry) = audit.filter(|_| happened) {
+        // A change has one row at most: one that is about a row has it already.
+        let has_row = matches!(tx.events.last(), Some(Event::Audit { .. }));
+        if let Some(entry) = audit.filter(|_| happened && !has_row) {
             self.emit(&mut tx, Event::Audit { entry });
         }
         if happened {

@@ -104,7 +104,7 @@ fn headers_that_are_odd_get_nobody_in() {
         format!("Basic {admin}"),
         format!("Bearer {admin} {admin}"),
         format!("Bearer {admin},Bearer {admin}"),
-        format!("Bearer {admin}\u{b}"),
+        format!("Bearer\u{b}{admin}"),
         format!("Bearer  {admin}x"),
         format!("Bearer {}", admin.to_uppercase()),
         format!("Bearer {}", &admin[..admin.len() - 1]),
