@@ -4,6 +4,7 @@
 use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -93,10 +94,24 @@ fn chunks(mut rest: &[u8]) -> io::Result<Option<(Vec<u8>, usize)>> {
     }
 }
 
+/// The token that every request carries, if one was set.
+static TOKEN: OnceLock<String> = OnceLock::new();
+
+/// Has every request carry a token from now on.
+pub(crate) fn use_token(token: String) {
+    // The first one counts; there is one server in a run.
+    let _ = TOKEN.set(token);
+}
+
 /// Appends a request; an empty `body` is none.
 pub(crate) fn write_request(out: &mut Vec<u8>, method: &str, path: &str, body: &str) {
     for part in [method, " ", path, " HTTP/1.1\r\nHost: bench\r\n"] {
         out.extend_from_slice(part.as_bytes());
+    }
+    if let Some(token) = TOKEN.get() {
+        for part in ["Authorization: Bearer ", token, "\r\n"] {
+            out.extend_from_slice(part.as_bytes());
+        }
     }
     if !body.is_empty() {
         out.extend_from_slice(b"Content-Type: application/json\r\n");

@@ -32,6 +32,10 @@ pub(crate) struct Options {
     #[argh(option, default = "String::from(\"full\")")]
     pub(crate) durability: String,
 
+    /// switches tokens off in a semaphored that is started; for one that runs already SEMAPHORE_TOKEN is used, if it is set
+    #[argh(switch)]
+    pub(crate) no_tokens: bool,
+
     /// where the directory of a server that is started is made (default: in the build directory)
     #[argh(option)]
     pub(crate) directory: Option<String>,

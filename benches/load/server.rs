@@ -12,7 +12,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::{dialect::Dialect, engine::Failure, options::Options};
+use super::{dialect::Dialect, engine::Failure, http, options::Options};
 
 /// What a server prints when it listens, before its address.
 const READY: &str = "listening on ";
@@ -49,6 +49,9 @@ impl Server {
     /// Starts the server that the options name, or takes the one that they give the address of.
     pub(crate) fn from_options(options: &Options) -> Result<Server, Failure> {
         if let Some(url) = &options.url {
+            if let Ok(token) = std::env::var("SEMAPHORE_TOKEN") {
+                http::use_token(token);
+            }
             let address = url.trim_start_matches("http://").trim_end_matches('/');
             return Ok(Server { address: address.parse()?, pid: options.pid, own: None });
         }
@@ -57,7 +60,9 @@ impl Server {
             Some(directory) => TempDir::new_in(directory)?,
             None => TempDir::new_in(env!("CARGO_TARGET_TMPDIR"))?,
         };
-        let config = format!("durability = \"{}\"\n", options.durability);
+        let mode = if options.no_tokens { "off" } else { "required" };
+        let durability = &options.durability;
+        let config = format!("durability = \"{durability}\"\n[auth]\nmode = \"{mode}\"\n");
         fs::write(directory.path().join("semaphored.toml"), config)?;
         let (child, address) = match options.target {
             Dialect::Semaphored => start_semaphored(directory.path())?,
@@ -69,6 +74,10 @@ impl Server {
                 return Err("this server has to run already: give its --url".into());
             }
         };
+        // The one that it made for an admin.
+        if let Ok(token) = fs::read_to_string(directory.path().join("data/admin-token")) {
+            http::use_token(token.trim_end().to_owned());
+        }
         let pid = Some(child.id());
         Ok(Server { address, pid, own: Some(Own { child, directory }) })
     }

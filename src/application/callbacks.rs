@@ -256,6 +256,8 @@ mod tests {
     #[test]
     fn the_commented_example_is_right_once_the_marks_are_off() {
         let example = include_str!("../../packaging/example.toml");
+        let (example, tokens) = example.split_once("\n#[[auth.tokens]]\n").unwrap();
+        assert!(tokens.lines().all(|line| line.starts_with('#')), "it is the last of the file");
         let lines = example.lines().map(|line| match line.strip_prefix('#') {
             Some(rest) if rest.starts_with("secret_") => "secret = \"KEY\"",
             Some(rest) if !rest.starts_with(' ') => rest,

@@ -217,6 +217,14 @@ fn service_options(limits: &config::Limits, waiting_requests_max: usize) -> sema
 /// # Errors
 /// While a daemon runs, or when the database or the file cannot be written.
 pub(super) fn new_admin_token(config: &Config) -> Result<String, Failure> {
+    // Made here, by root perhaps, it would not be the daemon's.
+    if !sqlite::is_there(&config.data_dir) {
+        let message = format!(
+            "there is no database in {} yet: the first start makes a token",
+            config.data_dir.display()
+        );
+        return Err(Failure::new(exit::CONFIGURATION, &message));
+    }
     let service = start_service(config, 0).map_err(|failure| Failure {
         message: format!("{}; the daemon must not run meanwhile", failure.message),
         ..failure

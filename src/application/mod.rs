@@ -35,6 +35,7 @@ use signal_hook::{
 
 use self::{args::Args, config::Config, daemon::Daemon};
 use crate::{
+    api,
     callbacks::Registry,
     cli::{self, Invocation, Program, exit},
     model::Token,
@@ -139,13 +140,20 @@ fn next_line(config: &Config, address: SocketAddr) -> Option<String> {
         return None;
     }
     let name = config.semaphores.keys().next_back()?;
+    // A token on a command line would be in the list of processes; this one is not.
+    let token = config.data_dir.join(tokens::ADMIN_TOKEN);
+    let token = match config.auth.needs() {
+        api::Auth::Off => String::new(),
+        _ if !token.exists() => return None,
+        _ => format!("SEMAPHORE_TOKEN=$(cat {}) ", token.display()),
+    };
     let client = std::env::current_exe().ok()?.with_file_name("semaphorectl");
     if !client.exists() {
-        return Some(format!("curl -X POST http://{address}/api/v1/semaphores/{name}/claims"));
+        return Some(format!("curl http://{address}/api"));
     }
     let directory = std::env::current_dir().ok()?;
     let program = client.strip_prefix(directory).unwrap_or(&client).display();
-    Some(format!("{program} run --url http://{address} {name} -- sleep 10"))
+    Some(format!("{token}{program} run --url http://{address} {name} -- sleep 10"))
 }
 
 /// Reads the configuration again at each SIGHUP. Returns at the first other signal; from then on the next

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Where the first token is, in the data directory.
-const ADMIN_TOKEN: &str = "admin-token";
+pub(crate) const ADMIN_TOKEN: &str = "admin-token";
 /// What it is called.
 const ADMIN_NAME: &str = "admin-token";
 /// Group and others.
@@ -95,11 +95,7 @@ pub(crate) fn ensure_admin(service: &Service, data_dir: &Path) -> Result<(), Fai
     check_private(&path)?;
     if service.tokens().what.is_empty() {
         make_admin(service, data_dir)?;
-        log::warn!(
-            "there was no token: made one for an admin, it is in {}; try: SEMAPHORE_TOKEN=$(cat {}) semaphorectl status",
-            path.display(),
-            path.display()
-        );
+        log::warn!("there was no token: made one for an admin, it is in {}", path.display());
     }
     Ok(())
 }

@@ -55,6 +55,12 @@ use crate::model::{Change, WallTime};
 
 const DATABASE: &str = "semaphored.db";
 
+/// Whether there is a database in a data directory.
+#[must_use]
+pub fn is_there(data_dir: &Path) -> bool {
+    data_dir.join(DATABASE).exists()
+}
+
 /// Changes in the first step of the fold, before anything is known about the machine's speed.
 const FOLD_CHANGES_FIRST: usize = 256;
 /// Fewest changes in a step: below that the transaction costs more than what is in it.
