@@ -268,7 +268,7 @@ fn read_answer(answer: &Answer, id: &ClaimId, demand: &Demand) -> Verdict {
         }
         409 if problem.code == "claim-differs" => failed(exit::INTERNAL, described()),
         409 => failed(exit::NO_PERMIT, format!("no permit: {}", described())),
-        401 | 403 => failed(exit::NOT_ALLOWED, format!("not allowed: {}", described())),
+        401 | 403 => Verdict::Failed { failure: problem.not_allowed(answer), ended: false },
         429 if matches!(demand, Demand::Make { queue: false, .. }) => {
             failed(exit::NO_PERMIT, format!("no permit: {}", described()))
         }

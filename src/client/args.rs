@@ -4,7 +4,10 @@ use std::ffi::OsString;
 
 use argh::{ArgsInfo, FromArgs};
 
-use super::{Failure, output};
+use super::{
+    Failure, output,
+    token::{NO_TOKEN_OPTION, is_token_option},
+};
 use crate::cli::{self, Invocation, Program, UsageError, exit};
 
 /// The service
@@ -14,7 +17,7 @@ pub(super) struct ServiceArgs {
     #[argh(option, arg_name = "URL")]
     pub(super) url: Option<String>,
     /// file with the token ($SEMAPHORE_TOKEN holds the token itself)
-    #[argh(option, arg_name = "PATH")]
+    #[argh(option, arg_name = "FILE")]
     pub(super) token_file: Option<String>,
     /// give up with exit code 69 after this long without an answer of the service (run, acquire and
     /// --watch: 5m; renew and release: 30s; others at once)
@@ -84,7 +87,8 @@ where
     A: FromArgs + ArgsInfo,
     B: FromArgs + ArgsInfo,
 {
-    match cli::parse_groups::<A, B, ServiceArgs>(program, arguments)? {
+    let parsed = cli::parse_groups::<A, B, ServiceArgs>(program, arguments);
+    match parsed.map_err(|error| explain_token_option(error, arguments))? {
         Invocation::Help(text) => output::write(&text),
         Invocation::Version => output::write_version(),
         Invocation::Do { options: (own, shared, service), rest } => {
@@ -97,4 +101,14 @@ where
             })
         }
     }
+}
+
+/// Where somebody gave the token itself, that is what has to be said about a command line that is wrong.
+fn explain_token_option(error: UsageError, arguments: &[OsString]) -> UsageError {
+    let mut own =
+        arguments.iter().map(|word| word.to_string_lossy()).take_while(|word| word != "--");
+    if own.any(|word| is_token_option(&word)) {
+        return UsageError { message: NO_TOKEN_OPTION.to_owned(), ..error };
+    }
+    error
 }

@@ -13,6 +13,8 @@ use super::{
 };
 use crate::{cli::exit, model::format_duration};
 
+/// The status of a service that could answer, and is asked too much (RFC 6585).
+const TOO_MANY: u16 = 429;
 /// What to do when nobody answers, or not the right one.
 pub(super) const SEE_DOCTOR: &str = "`semaphorectl doctor` looks at what is wrong";
 
@@ -84,25 +86,39 @@ pub(super) fn ask(
     let mut told = None;
     loop {
         let sent = Instant::now();
-        let why = match call(connection) {
+        let (why, busy, retry_after) = match call(connection) {
             Ok(answer) => match answer.status {
                 200..=299 => return Ok(answer),
                 status if may_pass(status) && !Problem::read(&answer).needs_somebody() => {
-                    Problem::read(&answer).describe(&answer)
+                    let why = Problem::read(&answer).describe(&answer);
+                    (why, status == TOO_MANY, answer.retry_after.unwrap_or_default())
                 }
                 _ => return Err(Problem::read(&answer).failure(&answer)),
             },
-            Err(unreachable) => unreachable.reason,
+            Err(unreachable) => (unreachable.reason, false, Duration::ZERO),
         };
         if outage.is_over_after_failure(sent) {
-            return Err(out_of_reach(patience, &why));
+            return Err(if busy {
+                too_many(retry_after, &why)
+            } else {
+                out_of_reach(patience, &why)
+            });
         }
         if told.as_ref() != Some(&why) {
             trouble(&why);
             told = Some(why);
         }
-        std::thread::sleep(backoff.pause().min(outage.left()));
+        std::thread::sleep(backoff.pause().max(retry_after).min(outage.left()));
     }
+}
+
+fn too_many(retry_after: Duration, why: &str) -> Failure {
+    let later = match retry_after {
+        Duration::ZERO => "later".to_owned(),
+        pause => format!("in {}", format_duration(pause)),
+    };
+    let message = format!("the service takes no more requests just now; try again {later}: {why}");
+    Failure::new(exit::UNREACHABLE, message)
 }
 
 fn out_of_reach(patience: Duration, why: &str) -> Failure {

@@ -181,7 +181,9 @@ impl Session {
                     holding.loss = None;
                 }
             }
-            LeaseEvent::Trouble(_) | LeaseEvent::Renewed => self.tell_renewals(&event),
+            LeaseEvent::Trouble(_) | LeaseEvent::Renewed | LeaseEvent::Refused { .. } => {
+                self.tell_renewals(&event);
+            }
             LeaseEvent::Lost(loss) => {
                 let next = if terminate { "stopping the command" } else { "the command runs on" };
                 self.reporter.warn(&format!(

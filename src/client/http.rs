@@ -2,7 +2,7 @@
 //!
 //! A call ends in an [`Answer`], whatever its status, or in [`Unreachable`]. Every call is bounded in
 //! time and in the size of the answer. Redirects are not followed: a PUT that a proxy turned into a GET
-//! would look like success. `HTTP_PROXY` and its kin are honoured as other clients do, except for a
+//! would look like success, and the token would go to another host. `HTTP_PROXY` and its kin are honoured as other clients do, except for a
 //! service on this machine. May be used from several threads at once; each call that runs has a
 //! connection of its own.
 
@@ -255,7 +255,7 @@ impl Connection {
         let url = format!("{}{path}", self.address.base());
         let request = Request::builder().method(method).uri(url);
         match self.address.token() {
-            Some(token) => request.header("Authorization", format!("Bearer {token}")),
+            Some(token) => request.header("Authorization", format!("Bearer {}", token.reveal())),
             None => request,
         }
     }

@@ -4,7 +4,8 @@
 //! matter. The lease counts as lost when the service says so (410, 404), or by the client's own clock: a
 //! lease lives for its ttl from when the last renewal that succeeded was *sent*, which is never later than
 //! what the service reckons. After that the renewals go on, for the service may have been down for all
-//! the time and then gives each lease its full time again.
+//! the time and then gives each lease its full time again. Not so when it says that the token is not good (any more):
+//! that would be its answer again, and it counts such tries.
 //!
 //! The clock is the monotonic one, which on Linux stands still while the machine is suspended; what was
 //! missed shows at the first renewal after it.
@@ -26,6 +27,8 @@ use crate::model::{ClaimId, EndReason, format_duration};
 const RENEW_TIMEOUT_MAX: Duration = Duration::from_secs(10);
 /// Shortest that it is given.
 const RENEW_TIMEOUT_MIN: Duration = Duration::from_secs(1);
+/// Longest pause that an answer may ask for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 /// How long the question may take why a claim was revoked.
 const REASON_TIMEOUT: Duration = Duration::from_secs(2);
 /// An acquire that took no longer than this did not block, so its lease counts from when it was sent.
@@ -38,6 +41,13 @@ pub(super) enum LeaseEvent {
     Trouble(String),
     /// A renewal succeeded, the first after one that failed.
     Renewed,
+    /// The service does not let us renew, and there will be no further try.
+    Refused {
+        /// Why.
+        why: String,
+        /// How long the lease still lives.
+        left: Duration,
+    },
     /// The lease is lost.
     Lost(Loss),
 }
@@ -58,7 +68,8 @@ pub(super) struct Loss {
 enum Verdict {
     Renewed(Lease),
     Lost(Loss),
-    Failed(String),
+    Refused(String),
+    Failed { why: String, retry_after: Duration },
 }
 
 /// Renews until the order to stop, or until the claim is over. Blocks; meant to be a thread of its own.
@@ -101,7 +112,15 @@ pub(super) fn keep(
                 report(LeaseEvent::Lost(loss));
                 return;
             }
-            Verdict::Failed(why) => {
+            Verdict::Refused(why) => {
+                let left = lease.ttl.saturating_sub(since.elapsed());
+                report(LeaseEvent::Refused { why: why.clone(), left });
+                if !lost && !stop.sleep(left) {
+                    report(LeaseEvent::Lost(Loss { why, reason: None, ended: false }));
+                }
+                return;
+            }
+            Verdict::Failed { why, retry_after } => {
                 if !failing {
                     report(LeaseEvent::Trouble(why.clone()));
                 }
@@ -112,16 +131,16 @@ pub(super) fn keep(
                     let why = format!("it could not be renewed within its {ttl}: {why}");
                     report(LeaseEvent::Lost(Loss { why, reason: None, ended: false }));
                 }
-                next = next_try(&mut backoff, since + lease.ttl, lost);
+                next = next_try(backoff.pause().max(retry_after), since + lease.ttl, lost);
             }
         }
     }
 }
 
-/// When to try again: after the back-off, but not later than the end of the lease, so that its loss is
-/// seen in time.
-fn next_try(backoff: &mut Backoff, deadline: Instant, lost: bool) -> Instant {
-    let next = Instant::now() + backoff.pause();
+/// When to try again: after the pause, but not later than the end of the lease, so that its loss is seen in
+/// time.
+fn next_try(pause: Duration, deadline: Instant, lost: bool) -> Instant {
+    let next = Instant::now() + pause;
     if lost { next } else { next.min(deadline) }
 }
 
@@ -142,7 +161,9 @@ pub(super) fn reason_of_revocation(
 fn renew_once(connection: &Connection, id: &ClaimId, timeout: Duration) -> Verdict {
     match connection.renew(id, None, timeout) {
         Ok(answer) => read_answer(&answer),
-        Err(unreachable) => Verdict::Failed(unreachable.reason),
+        Err(unreachable) => {
+            Verdict::Failed { why: unreachable.reason, retry_after: Duration::ZERO }
+        }
     }
 }
 
@@ -161,7 +182,13 @@ fn read_answer(answer: &Answer) -> Verdict {
             reason: None,
             ended: false,
         }),
-        _ => Verdict::Failed(problem.describe(answer)),
+        (401 | 403, _) if !problem.code.is_empty() => {
+            Verdict::Refused(problem.not_allowed(answer).message)
+        }
+        _ => {
+            let retry_after = answer.retry_after.unwrap_or_default().min(RETRY_AFTER_MAX);
+            Verdict::Failed { why: problem.describe(answer), retry_after }
+        }
     }
 }
 
@@ -186,14 +213,17 @@ mod tests {
         for (status, body) in
             [(503, ""), (401, ""), (404, ""), (200, "<html>"), (202, r#"{"state":"waiting"}"#)]
         {
-            assert!(matches!(check(status, body), Verdict::Failed(_)), "{status}");
+            assert!(matches!(check(status, body), Verdict::Failed { .. }), "{status}");
         }
+        let Verdict::Refused(why) = check(401, r#"{"code":"token-invalid"}"#) else { panic!() };
+        assert!(why.starts_with("the service does not know this token"), "{why}");
     }
 
     #[test]
     fn the_end_of_the_lease_is_not_slept_through() {
         let deadline = Instant::now() + Duration::from_millis(10);
-        assert!(next_try(&mut Backoff::new(), deadline, false) <= deadline);
-        assert!(next_try(&mut Backoff::new(), deadline, true) > deadline);
+        let pause = Duration::from_secs(60);
+        assert!(next_try(pause, deadline, false) <= deadline);
+        assert!(next_try(pause, deadline, true) > deadline);
     }
 }

@@ -7,6 +7,7 @@ use super::{
     args::{ClaimArgs, ServiceArgs},
     environment::Environment,
     service::ServiceAddress,
+    token::{TOKEN_VARIABLE, Token},
 };
 use crate::{
     cli::exit,
@@ -24,8 +25,6 @@ pub(super) const PATIENCE_SHORT: Duration = Duration::from_secs(30);
 pub(super) const PATIENCE_NONE: Duration = Duration::ZERO;
 /// The variable that names the claim around this process.
 const OUTER_CLAIM: &str = "SEMAPHORE_CLAIM_ID";
-/// Longest token, in bytes.
-const TOKEN_BYTES_MAX: usize = 4_096;
 
 /// How to reach the service.
 #[derive(Clone, Debug)]
@@ -245,20 +244,11 @@ pub(super) fn pairs(form: &str, given: &[String]) -> Result<Vec<(String, String)
 }
 
 fn address(args: &ServiceArgs, environment: &Environment) -> Result<ServiceAddress, Failure> {
-    let token = match &args.token_file {
-        Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
-            Failure::new(exit::CONFIGURATION, format!("cannot read the token from {path}: {error}"))
-        })?),
-        None => environment.variable("SEMAPHORE_TOKEN"),
+    let token = match (&args.token_file, environment.variable(TOKEN_VARIABLE)) {
+        (Some(path), _) => Some(Token::from_file(path)?),
+        (None, Some(text)) => Some(Token::from_variable(&text)?),
+        (None, None) => None,
     };
-    let token = token.map(|token| token.trim().to_owned());
-    if let Some(token) = &token {
-        let fits = (1..=TOKEN_BYTES_MAX).contains(&token.len());
-        if !fits || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            let message = "the token must be one line of visible ASCII characters without spaces";
-            return Err(Failure::new(exit::CONFIGURATION, message));
-        }
-    }
     match (&args.url, environment.variable("SEMAPHORE_URL")) {
         (Some(url), _) => checked("--url", url, ServiceAddress::new(url, token)),
         (None, Some(url)) => ServiceAddress::new(&url, token).map_err(|error| {

@@ -12,6 +12,7 @@ use super::{
     Failure,
     service::ServiceAddress,
     terminal::{Terminal, Tone},
+    token::{Token, without_secrets},
 };
 
 /// How often the wait is reported where there is no terminal.
@@ -53,11 +54,14 @@ impl Reporter {
         self.line(&format!("{word} {text}"));
     }
 
-    /// Warns where the token would cross a network where others can read it.
+    /// Warns where others can read the token: on the network, or in its file.
     pub(super) fn warn_of_exposed_token(&mut self, address: &ServiceAddress) {
         if address.exposes_token() {
-            let base = address.base();
-            self.warn(&format!("the token goes to {base} unencrypted; use https"));
+            let host = address.host();
+            self.warn(&format!("the token goes to {host} unencrypted: use https://"));
+        }
+        if let Some(path) = address.token().and_then(Token::open_file) {
+            self.warn(&format!("others can read the token in {path}: chmod 600 {path}"));
         }
     }
 
@@ -91,6 +95,7 @@ pub(super) fn write_failure(failure: &Failure) {
 }
 
 fn write_lines(text: &str) {
+    let text = without_secrets(text);
     write_raw(&text.lines().map(|line| format!("semaphorectl: {line}\n")).collect::<String>());
 }
 

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
 
-use super::{Failure, ask::SEE_DOCTOR, http::Answer, moment::Moment};
+use super::{Failure, ask::SEE_DOCTOR, http::Answer, moment::Moment, permission};
 use crate::{
     cli::exit,
     model::{ClaimId, EndReason},
@@ -131,6 +131,14 @@ pub(super) struct Problem {
     title: String,
     /// Why a claim ended.
     pub(super) reason: String,
+    /// What the token would have to be good for.
+    pub(super) scope: Option<String>,
+    /// What it is good for.
+    pub(super) scopes: Vec<String>,
+    /// The priority that was asked for.
+    pub(super) priority: Option<i64>,
+    /// The highest that the token may ask for.
+    pub(super) priority_max: Option<i64>,
 }
 
 impl Problem {
@@ -147,7 +155,7 @@ impl Problem {
     /// What a refusal means for a command that is over with it.
     pub(super) fn failure(&self, answer: &Answer) -> Failure {
         let (exit, what) = match (answer.status, self.end_reason()) {
-            (401 | 403, _) => (exit::NOT_ALLOWED, "not allowed: "),
+            (401 | 403, _) => return self.not_allowed(answer),
             (410, Some(EndReason::Revoked)) => (exit::REVOKED, ""),
             (410, Some(EndReason::Expired)) => (exit::LEASE_LOST, ""),
             (410, _) => (exit::REFUSED, ""),
@@ -157,8 +165,17 @@ impl Problem {
         Failure::new(exit, format!("{what}{}", self.describe(answer)))
     }
 
+    /// What a 401 or 403 means, which would be the answer the next time, too.
+    pub(super) fn not_allowed(&self, answer: &Answer) -> Failure {
+        let what = if permission::words(self).is_some() { "" } else { "not allowed: " };
+        Failure::new(exit::NOT_ALLOWED, format!("{what}{}", self.describe(answer)))
+    }
+
     /// The detail, with what the client calls the way out of it.
     fn detail(&self) -> String {
+        if let Some(words) = permission::words(self) {
+            return words;
+        }
         let (of_http, of_client) = match self.code.as_str() {
             "unknown-semaphore" => ("; GET ", "; `semaphorectl status` lists them"),
             "would-end-claims" => ("; add ?force", "; add --force to end them as unsatisfiable"),
@@ -181,8 +198,9 @@ impl Problem {
 
     /// One line: the detail, the code and the status, as far as they are known.
     pub(super) fn describe(&self, answer: &Answer) -> String {
-        let said = match (self.detail.is_empty(), self.title.is_empty()) {
-            (false, _) => self.detail(),
+        let detail = self.detail();
+        let said = match (detail.is_empty(), self.title.is_empty()) {
+            (false, _) => detail,
             (true, false) => self.title.clone(),
             (true, true) => "the answer does not say why".to_owned(),
         };

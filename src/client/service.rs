@@ -4,16 +4,19 @@ use std::fmt;
 
 use ureq::http::Uri;
 
+use super::token::Token;
 use crate::model::Invalid;
 
 /// Where the service is when nothing is said: on this machine.
 const URL_DEFAULT: &str = "http://127.0.0.1:7420";
+const HOST_DEFAULT: &str = "127.0.0.1:7420";
 
 /// The address of the service, checked, with the token. The token does not show in its debug form.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct ServiceAddress {
     base: String,
-    token: Option<String>,
+    host: String,
+    token: Option<Token>,
     secure: bool,
     loopback: bool,
 }
@@ -23,7 +26,7 @@ impl ServiceAddress {
     ///
     /// # Errors
     /// Any other form; also a user name in it, which would end up in logs.
-    pub(super) fn new(url: &str, token: Option<String>) -> Result<ServiceAddress, Invalid> {
+    pub(super) fn new(url: &str, token: Option<Token>) -> Result<ServiceAddress, Invalid> {
         let invalid =
             || Invalid::new("a URL such as https://semaphores.example or http://host:7420/base");
         let uri: Uri = url.parse().map_err(|_| invalid())?;
@@ -45,12 +48,14 @@ impl ServiceAddress {
         let base = format!("{scheme}://{authority}{}", uri.path().trim_end_matches('/'));
         let loopback = matches!(authority.host(), "localhost" | "[::1]")
             || authority.host().starts_with("127.");
-        Ok(ServiceAddress { base, token, secure, loopback })
+        let host = authority.to_string();
+        Ok(ServiceAddress { base, host, token, secure, loopback })
     }
 
     /// The service on this machine, at its default port.
-    pub(super) fn local(token: Option<String>) -> ServiceAddress {
-        ServiceAddress { base: URL_DEFAULT.to_owned(), token, secure: false, loopback: true }
+    pub(super) fn local(token: Option<Token>) -> ServiceAddress {
+        let (base, host) = (URL_DEFAULT.to_owned(), HOST_DEFAULT.to_owned());
+        ServiceAddress { base, host, token, secure: false, loopback: true }
     }
 
     /// The URL to which paths such as `/api/v1` are appended.
@@ -58,9 +63,14 @@ impl ServiceAddress {
         &self.base
     }
 
-    /// The token, for the `Authorization` header.
-    pub(super) fn token(&self) -> Option<&str> {
-        self.token.as_deref()
+    /// Its host, with the port if there is one.
+    pub(super) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The token that goes with each request.
+    pub(super) fn token(&self) -> Option<&Token> {
+        self.token.as_ref()
     }
 
     /// Whether it is this machine, where no proxy is in between.
@@ -111,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_token_is_not_shown_and_its_exposure_is_known() {
-        let token = || Some("secret".to_owned());
+        let token = || Some(Token::from_variable("secret").unwrap());
         let address = ServiceAddress::new("http://h", token()).unwrap();
         assert!(!format!("{address:?}").contains("secret"));
         assert!(address.exposes_token());

@@ -16,7 +16,7 @@ use super::{
     lease::{self, LeaseEvent},
     order::Order,
     outage::Arrival,
-    progress::Reporter,
+    progress::{Reporter, human},
     release::{self, RELEASE_TIME_MAX, ReleaseEnd},
     replies::Grant,
     stop::{StopHandle, stop_pair},
@@ -173,6 +173,10 @@ impl Session {
                 self.reporter.warn(&format!("the lease could not be renewed: {why}; trying again"));
             }
             LeaseEvent::Renewed => self.reporter.note("the lease is renewed again"),
+            LeaseEvent::Refused { why, left } => self.reporter.warn(&format!(
+                "the lease cannot be renewed any more, and is lost in {}: {why}",
+                human(*left)
+            )),
             LeaseEvent::Lost(_) => {}
         }
     }

@@ -210,6 +210,23 @@ pub(super) fn create_private(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Makes a file that is not there yet, for this user alone.
+///
+/// # Errors
+/// When it is there, and when the system refuses.
+pub(super) fn create_new_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Whether others than its owner can read a file. Nobody else can open a pipe by its name.
+///
+/// # Errors
+/// When the system does not say.
+pub(super) fn is_open_to_others(file: &File) -> io::Result<bool> {
+    let metadata = file.metadata()?;
+    Ok(metadata.is_file() && metadata.permissions().mode() & 0o044 != 0)
+}
+
 /// Has it on the disk which files are in the directory of `path`.
 ///
 /// # Errors

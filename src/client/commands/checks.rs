@@ -15,6 +15,7 @@ use crate::{
         progress::human,
         replies::Problem,
         service::ServiceAddress,
+        token::{Token, TokenSource},
     },
 };
 
@@ -101,14 +102,19 @@ pub(super) fn configuration(
         (None, Some(_)) => "from SEMAPHORE_URL",
         (None, None) => "the default, for SEMAPHORE_URL is not set",
     };
-    let token = match (address.token(), &args.token_file) {
-        (None, _) => "no token",
-        (Some(_), Some(_)) => "a token from --token-file",
-        (Some(_), None) => "a token from SEMAPHORE_TOKEN",
+    let token = match address.token().map(Token::source) {
+        None => "no token",
+        Some(TokenSource::File { .. }) => "a token from --token-file",
+        Some(TokenSource::Variable) => "a token from SEMAPHORE_TOKEN",
     };
     let detail = format!("{} ({source}), {token}", address.base());
     if address.exposes_token() {
-        return Finding::warn("configuration", detail, "the token is sent unencrypted; use https");
+        let mend = "the token is sent unencrypted: use https://";
+        return Finding::warn("configuration", detail, mend);
+    }
+    if let Some(path) = address.token().and_then(Token::open_file) {
+        let mend = format!("others can read the token: chmod 600 {path}");
+        return Finding::warn("configuration", detail, mend);
     }
     Finding::ok("configuration", detail)
 }

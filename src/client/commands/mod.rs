@@ -15,7 +15,10 @@ mod status;
 
 use std::ffi::OsString;
 
-use super::{Failure, output};
+use super::{
+    Failure, output,
+    token::{NO_TOKEN_OPTION, is_token_option},
+};
 use crate::{cli::UsageError, model::nearest};
 
 /// What the client is called in messages.
@@ -101,6 +104,9 @@ pub(super) fn dispatch(arguments: &[OsString]) -> Result<u8, Failure> {
 fn find(word: &str) -> Result<&'static Command, Failure> {
     if let Some(command) = commands().find(|command| command.name == word) {
         return Ok(command);
+    }
+    if is_token_option(word) {
+        return Err(usage(NO_TOKEN_OPTION.to_owned()));
     }
     let kind = if word.starts_with('-') { "option" } else { "command" };
     let others = ["help", "--help", "--version", EXIT_CODES_TOPIC];
