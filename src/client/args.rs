@@ -88,7 +88,7 @@ where
     B: FromArgs + ArgsInfo,
 {
     let parsed = cli::parse_groups::<A, B, ServiceArgs>(program, arguments);
-    match parsed.map_err(|error| explain_token_option(error, arguments))? {
+    match parsed.map_err(|error| explain_token_option::<A>(error, arguments))? {
         Invocation::Help(text) => output::write(&text),
         Invocation::Version => output::write_version(),
         Invocation::Do { options: (own, shared, service), rest } => {
@@ -104,10 +104,11 @@ where
 }
 
 /// Where somebody gave the token itself, that is what has to be said about a command line that is wrong.
-fn explain_token_option(error: UsageError, arguments: &[OsString]) -> UsageError {
+fn explain_token_option<A: ArgsInfo>(error: UsageError, arguments: &[OsString]) -> UsageError {
     let mut own =
         arguments.iter().map(|word| word.to_string_lossy()).take_while(|word| word != "--");
-    if own.any(|word| is_token_option(&word)) {
+    let has_option = A::get_args_info().flags.iter().any(|flag| flag.long == "--token");
+    if !has_option && own.any(|word| is_token_option(&word)) {
         return UsageError { message: NO_TOKEN_OPTION.to_owned(), ..error };
     }
     error

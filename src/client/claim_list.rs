@@ -2,13 +2,12 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
     Failure,
-    http::Answer,
+    http::{Answer, query},
     moment::Moment,
     progress::human,
     replies::unreadable,
@@ -17,7 +16,7 @@ use super::{
 };
 
 /// Claims of a page.
-const PAGE_CLAIMS: usize = 500;
+const PAGE_CLAIMS: &str = "500";
 
 /// Columns of a table of claims.
 const CLAIM_COLUMNS: &[Column] = &[
@@ -55,19 +54,13 @@ pub(super) struct Filter {
 impl Filter {
     fn path(&self, after: Option<&str>) -> String {
         let parameters = [
+            ("limit", Some(PAGE_CLAIMS)),
             ("semaphore", self.semaphore.as_deref()),
             ("state", self.state.as_deref()),
             ("holder", self.holder.as_deref()),
             ("after", after),
         ];
-        let mut path = format!("/api/v1/claims?limit={PAGE_CLAIMS}");
-        for (name, value) in parameters {
-            if let Some(value) = value {
-                let value = utf8_percent_encode(value, NON_ALPHANUMERIC);
-                path.push_str(&format!("&{name}={value}"));
-            }
-        }
-        path
+        format!("/api/v1/claims{}", query(&parameters))
     }
 }
 

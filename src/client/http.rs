@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 use ureq::{
     Agent, AsSendBody, Body, Timeout,
@@ -200,7 +201,7 @@ impl Connection {
     }
 
     /// `PATCH /api/v1/semaphores/{name}`: changes settings, by a JSON object of them. `force` ends claims
-    /// that stand in the way.
+    /// that stand in the way; `reason` is for the audit log.
     ///
     /// # Errors
     /// When there is no answer.
@@ -209,10 +210,40 @@ impl Connection {
         name: &SemaphoreName,
         settings: &str,
         force: bool,
+        reason: Option<&str>,
     ) -> Result<Answer, Unreachable> {
-        let query = if force { "?force=true" } else { "" };
+        let query = query(&[("force", force.then_some("true")), ("reason", reason)]);
         let path = format!("/api/v1/semaphores/{name}{query}");
         self.call(&Method::PATCH, &path, settings, ANSWER_TIMEOUT)
+    }
+
+    /// `POST /api/v1/tokens`: makes a token, by a JSON object; its secret is in the answer.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub(super) fn create_token(&self, body: &str) -> Result<Answer, Unreachable> {
+        self.call(&Method::POST, "/api/v1/tokens", body, ANSWER_TIMEOUT)
+    }
+
+    /// `POST /api/v1/tokens/{id}/rotate`: gives a token another secret, which is in the answer.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub(super) fn rotate_token(&self, id: &str) -> Result<Answer, Unreachable> {
+        self.call(&Method::POST, &format!("/api/v1/tokens/{id}/rotate"), "", ANSWER_TIMEOUT)
+    }
+
+    /// `DELETE /api/v1/tokens/{id}`: ends a token; `reason` is for the audit log.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub(super) fn revoke_token(
+        &self,
+        id: &str,
+        reason: Option<&str>,
+    ) -> Result<Answer, Unreachable> {
+        let path = format!("/api/v1/tokens/{id}{}", query(&[("reason", reason)]));
+        self.call(&Method::DELETE, &path, "", ANSWER_TIMEOUT)
     }
 
     /// `GET` of a path below the service's URL, which blocks for at most `wait`.
@@ -328,6 +359,19 @@ impl Connection {
             may_have_arrived: stage == Stage::Answer,
         }
     }
+}
+
+/// The query with those of the parameters that have a value.
+pub(super) fn query(parameters: &[(&str, Option<&str>)]) -> String {
+    let mut query = String::new();
+    for (name, value) in parameters {
+        if let Some(value) = value {
+            let mark = if query.is_empty() { '?' } else { '&' };
+            let value = utf8_percent_encode(value, NON_ALPHANUMERIC);
+            query.push_str(&format!("{mark}{name}={value}"));
+        }
+    }
+    query
 }
 
 /// The query for a call that blocks for `wait`, in whole seconds.

@@ -33,6 +33,16 @@ impl Moment {
         text.parse().ok().map(Moment)
     }
 
+    /// So long before it; `None` where time does not go back so far.
+    pub(super) fn before(self, duration: Duration) -> Option<Moment> {
+        self.0.checked_sub(duration).ok().map(Moment)
+    }
+
+    /// RFC 3339, to the second.
+    pub(super) fn to_json(self) -> String {
+        format!("{:.0}", self.0)
+    }
+
     /// How long after `earlier` it is; zero if it is not.
     pub(super) fn since(self, earlier: Moment) -> Duration {
         Duration::try_from(self.0.duration_since(earlier.0)).unwrap_or_default()
@@ -40,8 +50,7 @@ impl Moment {
 
     /// For people: `2026-11-24 03:50:53 UTC`.
     pub(super) fn human(self) -> String {
-        let text = format!("{:.0}", self.0);
-        text.replace('T', " ").replace('Z', " UTC")
+        self.to_json().replace('T', " ").replace('Z', " UTC")
     }
 }
 

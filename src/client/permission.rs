@@ -9,43 +9,48 @@ const GIVE: &str = "set SEMAPHORE_TOKEN or give --token-file FILE";
 /// Who makes one.
 const MAKE: &str = "an admin makes one with `semaphorectl token create";
 
-/// What is wrong and what to do, where the code of the problem is one of those about tokens.
-pub(super) fn words(problem: &Problem) -> Option<String> {
-    let text = match problem.code.as_str() {
-        "token-missing" => format!("the service wants a token: {GIVE} ({MAKE}`)"),
-        "token-invalid" => format!(
-            "the service does not know this token: it is not whole, or was revoked or rotated; {GIVE} with the one \
-             that is good now ({MAKE}`)"
+/// What is wrong, and what to do, where the code of the problem is one of those about tokens.
+pub(super) fn words(problem: &Problem) -> Option<(String, String)> {
+    let (what, how) = match problem.code.as_str() {
+        "token-missing" => ("the service wants a token".to_owned(), format!("{GIVE} ({MAKE}`)")),
+        "token-invalid" => (
+            "the service does not know this token, which is not whole, or was revoked or rotated"
+                .to_owned(),
+            format!("{GIVE} with the one that is good now ({MAKE}`)"),
         ),
-        "token-expired" => {
-            format!("the time of this token is over: {GIVE} with a new one ({MAKE}`)")
-        }
+        "token-expired" => (
+            "the time of this token is over".to_owned(),
+            format!("{GIVE} with a new one ({MAKE}`)"),
+        ),
         "scope-missing" => {
             let scope = problem.scope.as_deref()?;
             let has = match problem.scopes.as_slice() {
                 [] => String::new(),
                 scopes => format!(", and this one has {}", scopes.join(" and ")),
             };
-            format!(
-                "this takes a token with the scope {scope}{has}: {GIVE} with another one ({MAKE} NAME --scope {scope}`)"
+            (
+                format!("this takes a token with the scope {scope}{has}"),
+                format!("{GIVE} with another one ({MAKE} NAME --scope {scope}`)"),
             )
         }
-        "all-semaphores-needed" => format!(
-            "this takes a token for all semaphores, and this one is for some of them: {GIVE} with another one ({MAKE}` \
-             without --semaphore)"
+        "all-semaphores-needed" => (
+            "this takes a token for all semaphores, and this one is for some of them".to_owned(),
+            format!("{GIVE} with another one ({MAKE}` without --semaphore)"),
         ),
         "priority-too-high" => {
             let highest = problem.priority_max?;
             let asked = problem.priority.map(|priority| format!(", not for {priority}"));
-            format!(
-                "this token may ask for --priority {highest} at most{}: ask for less, or take another one ({MAKE}` with \
-                 --priority-max)",
-                asked.unwrap_or_default()
+            (
+                format!(
+                    "this token may ask for --priority {highest} at most{}",
+                    asked.unwrap_or_default()
+                ),
+                format!("ask for less, or take another token ({MAKE}` with --priority-max)"),
             )
         }
         _ => return None,
     };
-    Some(text)
+    Some((what, how))
 }
 
 #[cfg(test)]
@@ -54,7 +59,8 @@ mod tests {
     use crate::client::http::Answer;
 
     fn said(body: &str) -> Option<String> {
-        words(&Problem::read(&Answer { body: body.into(), ..Answer::default() }))
+        let problem = Problem::read(&Answer { body: body.into(), ..Answer::default() });
+        words(&problem).map(|(what, how)| format!("{what}: {how}"))
     }
 
     #[test]

@@ -173,8 +173,8 @@ impl Problem {
 
     /// The detail, with what the client calls the way out of it.
     fn detail(&self) -> String {
-        if let Some(words) = permission::words(self) {
-            return words;
+        if let Some((what, how)) = permission::words(self) {
+            return format!("{what}: {how}");
         }
         let (of_http, of_client) = match self.code.as_str() {
             "unknown-semaphore" => ("; GET ", "; `semaphorectl status` lists them"),

@@ -138,6 +138,22 @@ pub(super) fn id_in_token(text: &str) -> Option<&str> {
     (fits && secret_bytes >= SECRET_BYTES_MIN).then_some(id)
 }
 
+/// The id of a token, as it was given on the command line. No message shows what was given where it is a whole token.
+///
+/// # Errors
+/// [`exit::USAGE`] where it is none.
+pub(super) fn token_id(text: &str) -> Result<&str, Failure> {
+    if let Some(id) = id_in_token(text) {
+        return Err(Failure::usage(format!(
+            "that is a whole token, which nobody should see on a command line; its id is {id}"
+        )));
+    }
+    if ID_BYTES.contains(&text.len()) && text.bytes().all(is_token_byte) {
+        return Ok(text);
+    }
+    Err(Failure::usage(format!("the id of a token must be 4 to 32 of a-z 0-9; it is {text:?}")))
+}
+
 /// The text without the secrets of tokens in it: who pastes one into a wrong place shall not find it in a log.
 pub(super) fn without_secrets(text: &str) -> Cow<'_, str> {
     if !text.contains(PREFIX) {

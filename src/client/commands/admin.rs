@@ -14,7 +14,7 @@ use crate::{
         options::{self, PATIENCE_NONE},
         output,
     },
-    model::SemaphoreName,
+    model::{Note, SemaphoreName},
 };
 
 /// Grants no more permits of a semaphore. Those that are held stay, those that wait go on waiting.
@@ -26,6 +26,9 @@ use crate::{
             77 and 78 as in `semaphorectl help exit-codes`."
 )]
 struct DrainArgs {
+    /// why, for the audit log
+    #[argh(option, arg_name = "TEXT")]
+    reason: Option<String>,
     /// the semaphore
     #[argh(positional, arg_name = "NAME")]
     name: String,
@@ -39,6 +42,9 @@ struct DrainArgs {
             and 78 as in `semaphorectl help exit-codes`."
 )]
 struct OpenArgs {
+    /// why, for the audit log
+    #[argh(option, arg_name = "TEXT")]
+    reason: Option<String>,
     /// the semaphore
     #[argh(positional, arg_name = "NAME")]
     name: String,
@@ -48,13 +54,16 @@ struct OpenArgs {
 /// when its holders end.
 #[derive(Debug, PartialEq, FromArgs, ArgsInfo)]
 #[argh(
-    example = "semaphorectl resize FlexLM-Riviera 7",
+    example = "semaphorectl resize FlexLM-Riviera 7 --reason \"two seats more\"",
     note = "It lasts until the daemon's configuration says something new. To grant nothing:\n\
             semaphorectl drain.",
     note = "Exit codes: 0; 65 no such semaphore, or waiting claims stand in the way; 64, 69, 70,\n\
             77 and 78 as in `semaphorectl help exit-codes`."
 )]
 struct ResizeArgs {
+    /// why, for the audit log
+    #[argh(option, arg_name = "TEXT")]
+    reason: Option<String>,
     /// end waiting claims that ask for more permits than there will be
     #[argh(switch)]
     force: bool,
@@ -69,12 +78,16 @@ struct ResizeArgs {
 /// `semaphorectl drain` with its arguments.
 ///
 /// # Errors
-/// As [`change`].
+/// As [`Change::make`].
 pub(super) fn drain(arguments: &[OsString]) -> Result<u8, Failure> {
     let program = Program { name: "semaphorectl drain", rest: None };
     args::invoke(program, arguments, |own: DrainArgs, shared: JsonArgs, service, _| {
-        let settings = json!({ "state": "draining" }).to_string();
-        change(&own.name, &settings, false, &shared, service, |before, after| {
+        let change = Change {
+            settings: json!({ "state": "draining" }).to_string(),
+            force: false,
+            reason: own.reason.as_deref(),
+        };
+        change.make(&own.name, &shared, service, |before, after| {
             let held = permits(after.in_use);
             match before.state.as_str() {
                 "draining" => format!("was draining already; {held} in use"),
@@ -90,20 +103,22 @@ pub(super) fn drain(arguments: &[OsString]) -> Result<u8, Failure> {
 /// `semaphorectl open` with its arguments.
 ///
 /// # Errors
-/// As [`change`].
+/// As [`Change::make`].
 pub(super) fn open(arguments: &[OsString]) -> Result<u8, Failure> {
     let program = Program { name: "semaphorectl open", rest: None };
     args::invoke(program, arguments, |own: OpenArgs, shared: JsonArgs, service, _| {
-        let settings = json!({ "state": "open" }).to_string();
-        change(&own.name, &settings, false, &shared, service, |before, after| {
-            match before.state.as_str() {
-                "open" => "was open already".to_owned(),
-                _ => format!(
-                    "was draining and is open now; {} in use, {} waiting",
-                    permits(after.in_use),
-                    claims(after.waiting)
-                ),
-            }
+        let change = Change {
+            settings: json!({ "state": "open" }).to_string(),
+            force: false,
+            reason: own.reason.as_deref(),
+        };
+        change.make(&own.name, &shared, service, |before, after| match before.state.as_str() {
+            "open" => "was open already".to_owned(),
+            _ => format!(
+                "was draining and is open now; {} in use, {} waiting",
+                permits(after.in_use),
+                claims(after.waiting)
+            ),
         })
     })
 }
@@ -111,13 +126,17 @@ pub(super) fn open(arguments: &[OsString]) -> Result<u8, Failure> {
 /// `semaphorectl resize` with its arguments.
 ///
 /// # Errors
-/// As [`change`].
+/// As [`Change::make`].
 pub(super) fn resize(arguments: &[OsString]) -> Result<u8, Failure> {
     let program = Program { name: "semaphorectl resize", rest: None };
     args::invoke(program, arguments, |own: ResizeArgs, shared: JsonArgs, service, _| {
         let capacity = options::capacity(&own.capacity)?;
-        let settings = json!({ "capacity": capacity }).to_string();
-        change(&own.name, &settings, own.force, &shared, service, |before, after| {
+        let change = Change {
+            settings: json!({ "capacity": capacity }).to_string(),
+            force: own.force,
+            reason: own.reason.as_deref(),
+        };
+        change.make(&own.name, &shared, service, |before, after| {
             let over = match after.over_committed {
                 0 => String::new(),
                 1 => "; 1 more is out until its holder ends".to_owned(),
@@ -131,27 +150,42 @@ pub(super) fn resize(arguments: &[OsString]) -> Result<u8, Failure> {
     })
 }
 
-/// Changes a semaphore and says what that did.
-///
-/// # Errors
-/// A wrong command line, a semaphore that is not there, a change that is refused, a service out of reach.
-fn change(
-    name: &str,
-    settings: &str,
+/// A change of a semaphore.
+struct Change<'a> {
+    /// The settings that change, JSON.
+    settings: String,
+    /// Whether claims end that stand in the way.
     force: bool,
-    shared: &JsonArgs,
-    service: &ServiceArgs,
-    describe: impl Fn(&SemaphoreView, &SemaphoreView) -> String,
-) -> Result<u8, Failure> {
-    let name: SemaphoreName = options::semaphore_name(name)?;
-    let mut service = ids::open(service, PATIENCE_NONE)?;
-    let before = SemaphoreView::read(&service.look(&format!("/api/v1/semaphores/{name}"))?)?;
-    let answer = service.ask(|connection| connection.change(&name, settings, force))?;
-    if shared.json {
-        return output::write_json(&answer.body);
+    /// Why, for the audit log.
+    reason: Option<&'a str>,
+}
+
+impl Change<'_> {
+    /// Makes it and says what that did.
+    ///
+    /// # Errors
+    /// A wrong command line, a semaphore that is not there, a change that is refused, a service out of reach.
+    fn make(
+        &self,
+        name: &str,
+        shared: &JsonArgs,
+        service: &ServiceArgs,
+        describe: impl Fn(&SemaphoreView, &SemaphoreView) -> String,
+    ) -> Result<u8, Failure> {
+        let name: SemaphoreName = options::semaphore_name(name)?;
+        if let Some(text) = self.reason {
+            options::checked("--reason", text, Note::new(text))?;
+        }
+        let mut service = ids::open(service, PATIENCE_NONE)?;
+        let before = SemaphoreView::read(&service.look(&format!("/api/v1/semaphores/{name}"))?)?;
+        let answer = service
+            .ask(|connection| connection.change(&name, &self.settings, self.force, self.reason))?;
+        if shared.json {
+            return output::write_json(&answer.body);
+        }
+        let after = SemaphoreView::read(&answer)?;
+        output::write(&format!("{name} {}\n", describe(&before, &after)))
     }
-    let after = SemaphoreView::read(&answer)?;
-    output::write(&format!("{name} {}\n", describe(&before, &after)))
 }
 
 fn permits(number: u64) -> String {

@@ -12,10 +12,12 @@ use crate::{
         environment::Environment,
         http::{Answer, Connection, Stage, Unreachable},
         moment::Moment,
+        permission,
         progress::human,
         replies::Problem,
         service::ServiceAddress,
         token::{Token, TokenSource},
+        token_view::{Expiry, TokenView},
     },
 };
 
@@ -119,9 +121,19 @@ pub(super) fn configuration(
     Finding::ok("configuration", detail)
 }
 
-/// Whether anybody answers; with the answer to a question about the service.
+/// Whether anybody answers; with what it says about the token, which is a question that takes no scope.
 pub(super) fn reach(connection: &Connection) -> (Finding, Option<Answer>) {
-    match connection.look("/api/v1/service", Duration::ZERO) {
+    ask(connection, "/api/v1/token")
+}
+
+/// What the service says about itself; or why it is not told.
+pub(super) fn ask_about_itself(connection: &Connection) -> Result<Answer, Finding> {
+    let (finding, answer) = ask(connection, "/api/v1/service");
+    answer.ok_or(finding)
+}
+
+fn ask(connection: &Connection, path: &str) -> (Finding, Option<Answer>) {
+    match connection.look(path, Duration::ZERO) {
         Ok(answer) if answer.status >= 500 => {
             let detail = format!("a proxy answers, and nobody behind it (HTTP {})", answer.status);
             let mend = "look at the daemon: systemctl status semaphored; and at the proxy's log";
@@ -163,9 +175,35 @@ struct ServiceReply {
     storage: String,
 }
 
-/// Who it is that answers, in which version and state, and whether the token is right. Also returns whether
-/// it is a semaphored that lets us in.
+/// Whether the token is right: the answer to the question about it. Also returns whether it is.
+pub(super) fn authentication(answer: &Answer, address: &ServiceAddress) -> (Finding, bool) {
+    const CHECK: &str = "authentication";
+    if matches!(answer.status, 401 | 403) {
+        return (refused(answer, address), false);
+    }
+    let finding = match (TokenView::read(answer), address.token()) {
+        (Ok(token), Some(_)) if answer.status == 200 => {
+            let detail = format!("token {}", token.describe());
+            match token.expiry(Moment::of_answer(answer)) {
+                Expiry::Soon(_) | Expiry::Over(_) => {
+                    let mend = "have another one before that: an admin makes one with `semaphorectl token create`";
+                    Finding::warn(CHECK, detail, mend)
+                }
+                Expiry::Never | Expiry::Later(_) => Finding::ok(CHECK, detail),
+            }
+        }
+        (_, Some(_)) => Finding::ok(CHECK, "none needed; the token that is sent does nothing"),
+        (_, None) => Finding::ok(CHECK, "none needed"),
+    };
+    (finding, true)
+}
+
+/// Who it is that answers, in which version and state. Also returns whether it is a semaphored.
 pub(super) fn service(answer: &Answer, address: &ServiceAddress) -> (Vec<Finding>, bool) {
+    if is_without_scope(answer) {
+        let detail = "semaphored; more about it is told to tokens with the scope read";
+        return (vec![Finding::ok("service", detail)], true);
+    }
     if matches!(answer.status, 401 | 403) {
         return (vec![refused(answer, address)], false);
     }
@@ -178,18 +216,27 @@ pub(super) fn service(answer: &Answer, address: &ServiceAddress) -> (Vec<Finding
         let mend = "correct the URL: it ends where /api/v1 begins";
         return (vec![Finding::fail("service", exit::CONFIGURATION, detail, mend)], false);
     }
-    let token = match address.token() {
-        None => "none needed",
-        Some(_) => "the token is not refused",
-    };
-    (vec![state(&reply), version(&reply.version), Finding::ok("authentication", token)], true)
+    (vec![state(&reply), version(&reply.version)], true)
+}
+
+/// Whether the token is a good one, and only not meant for this.
+fn is_without_scope(answer: &Answer) -> bool {
+    answer.status == 403 && Problem::read(answer).code == "scope-missing"
 }
 
 fn refused(answer: &Answer, address: &ServiceAddress) -> Finding {
-    let detail = Problem::read(answer).describe(answer);
-    let mend = match address.token() {
-        None => "set SEMAPHORE_TOKEN or --token-file",
-        Some(_) => "the token is unknown or not good for this: ask the admin for another",
+    let problem = Problem::read(answer);
+    let (detail, mend) = match (permission::words(&problem), address.token()) {
+        (Some((what, how)), _) => {
+            (format!("{what} ({}, HTTP {})", problem.code, answer.status), how)
+        }
+        (None, None) => {
+            (problem.describe(answer), "set SEMAPHORE_TOKEN or --token-file".to_owned())
+        }
+        (None, Some(_)) => {
+            let mend = "the token is unknown or not good for this: ask the admin for another";
+            (problem.describe(answer), mend.to_owned())
+        }
     };
     Finding::fail("authentication", exit::NOT_ALLOWED, detail, mend)
 }
@@ -251,6 +298,10 @@ fn read_wait(result: Result<Answer, Unreachable>, lasted: Duration, wait: Durati
     };
     match result {
         Err(unreachable) => cut(unreachable.reason),
+        Ok(answer) if is_without_scope(&answer) => {
+            let detail = "not tried, for that takes a token with the scope read";
+            Finding::ok("long wait", detail)
+        }
         Ok(answer) if answer.status != 200 => cut(Problem::read(&answer).describe(&answer)),
         Ok(_) if lasted + SLACK >= wait => {
             Finding::ok("long wait", format!("{} survive", human(wait)))
@@ -309,6 +360,9 @@ mod tests {
         check(&other[0], Verdict::Fail(78), "no semaphored");
         assert!(!is_semaphored);
         check(&findings(401, "").0[0], Verdict::Fail(77), "HTTP 401");
+        let (unseen, is_semaphored) = findings(403, r#"{"code":"scope-missing","scope":"read"}"#);
+        check(&unseen[0], Verdict::Ok, "scope read");
+        assert!(is_semaphored);
         let low = body.replace("ok", "low").replace("0.1.7", "9.0.0");
         let (low, _) = findings(200, &low);
         check(&low[0], Verdict::Warn, "low on disk space");

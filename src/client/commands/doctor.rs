@@ -15,10 +15,11 @@ use crate::{
         Failure,
         args::{self, ServiceArgs},
         environment::Environment,
-        http::{Connection, WAIT_MAX},
+        http::{Answer, Connection, WAIT_MAX},
         options::{PATIENCE_NONE, ServiceOptions},
         output,
         progress::{Reporter, human},
+        service::ServiceAddress,
         terminal::{Terminal, Tone},
     },
 };
@@ -88,20 +89,39 @@ impl Doctor {
         let (finding, answer) = checks::reach(&connection);
         self.add(finding)?;
         if let Some(answer) = answer {
-            let (findings, is_semaphored) = checks::service(&answer, &options.address);
-            for finding in findings {
-                self.add(finding)?;
-            }
-            if is_semaphored {
-                self.add(checks::clock(&answer))?;
-                let what = format!("trying a wait of {}", human(self.wait));
-                self.reporter.status(&what);
-                let finding = checks::long_wait(&connection, self.wait);
-                self.reporter.clear_status();
-                self.add(finding)?;
-            }
+            self.examine_service(&answer, &connection, &options.address)?;
         }
         self.add(checks::environment(&options.address, environment))
+    }
+
+    /// What answers, and how it is to work with. `answer` is what it says about the token.
+    fn examine_service(
+        &mut self,
+        answer: &Answer,
+        connection: &Connection,
+        address: &ServiceAddress,
+    ) -> Result<(), Failure> {
+        let (authentication, is_let_in) = checks::authentication(answer, address);
+        if !is_let_in {
+            return self.add(authentication);
+        }
+        let answer = match checks::ask_about_itself(connection) {
+            Ok(answer) => answer,
+            Err(finding) => return self.add(finding),
+        };
+        let (findings, is_semaphored) = checks::service(&answer, address);
+        for finding in findings {
+            self.add(finding)?;
+        }
+        if !is_semaphored {
+            return Ok(());
+        }
+        self.add(authentication)?;
+        self.add(checks::clock(&answer))?;
+        self.reporter.status(&format!("trying a wait of {}", human(self.wait)));
+        let finding = checks::long_wait(connection, self.wait);
+        self.reporter.clear_status();
+        self.add(finding)
     }
 
     fn add(&mut self, finding: Finding) -> Result<(), Failure> {

@@ -2,6 +2,7 @@
 
 mod acquire;
 mod admin;
+mod audit;
 mod backup;
 mod callback_test;
 mod checks;
@@ -12,6 +13,8 @@ mod ids;
 mod queue;
 mod run;
 mod status;
+mod token;
+mod token_make;
 
 use std::ffi::OsString;
 
@@ -70,6 +73,8 @@ const GROUPS: [(&str, &[Command]); 3] = [
             command("open", "grant them again", admin::open),
             command("resize", "change how many permits there are", admin::resize),
             command("revoke", "end somebody's claim", ids::revoke),
+            command("token", "make, show and end tokens", token::main),
+            command("audit", "who changed what, and what was refused", audit::main),
             command("backup", "save the service's database while it runs", backup::main),
             command("callback-test", "call a target: really starts its job", callback_test::main),
         ],
@@ -95,7 +100,11 @@ pub(super) fn dispatch(arguments: &[OsString]) -> Result<u8, Failure> {
         "help" => match rest.first() {
             None => output::write(&overview()),
             Some(topic) if topic == EXIT_CODES_TOPIC => output::write(EXIT_CODES),
-            Some(topic) => (find(&topic.to_string_lossy())?.main)(&["--help".into()]),
+            Some(topic) => {
+                // What follows is a command of the command: `help token create`.
+                let words = [&rest[1..], &["--help".into()]].concat();
+                (find(&topic.to_string_lossy())?.main)(&words)
+            }
         },
         word => (find(word)?.main)(rest),
     }
@@ -122,9 +131,10 @@ fn usage(message: String) -> Failure {
 /// The help text of the program as a whole: one screen.
 fn overview() -> String {
     let mut text =
-        "Holds permits for a job: semaphorectl run FlexLM-Riviera -- vsim -do run.do\n".to_owned();
+        "Holds permits for a job: semaphorectl run FlexLM-Riviera -- vsim -do run.do\n\n"
+            .to_owned();
     for (group, commands) in GROUPS {
-        text.push_str(&format!("\n{group}\n"));
+        text.push_str(&format!("{group}\n"));
         for command in commands {
             text.push_str(&format!("  {:15}{}\n", command.name, command.summary));
         }
