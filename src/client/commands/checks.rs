@@ -139,6 +139,12 @@ fn ask(connection: &Connection, path: &str) -> (Finding, Option<Answer>) {
             let mend = "look at the daemon: systemctl status semaphored; and at the proxy's log";
             (Finding::fail("reach", exit::UNREACHABLE, detail, mend), None)
         }
+        Ok(answer) if answer.status == 429 => {
+            let detail = Problem::read(&answer).describe(&answer);
+            let mend =
+                "try again in a moment; what else asks so much from here, or with a wrong token?";
+            (Finding::fail("reach", exit::UNREACHABLE, detail, mend), None)
+        }
         Ok(answer) => {
             let detail = format!("answered within {} ms", answer.took.as_millis().max(1));
             (Finding::ok("reach", detail), Some(answer))
