@@ -12,14 +12,27 @@ fn help(arguments: &[&str]) -> String {
     stdout
 }
 
-/// The subcommands that the overview lists.
-fn commands() -> Vec<String> {
+/// The subcommands that an overview lists.
+fn listed(overview: &str) -> Vec<String> {
     let line = Regex::new(r"^  ([a-z-]+) +[a-z]").unwrap();
-    let overview = help(&["--help"]);
     let found = overview.lines().filter_map(|text| line.captures(text));
-    let commands: Vec<_> = found.map(|found| found[1].to_owned()).filter(is_no_example).collect();
-    assert_eq!(commands.len(), 15, "{commands:?}");
+    found.map(|found| found[1].to_owned()).filter(is_no_example).collect()
+}
+
+/// All subcommands; those of `token` as `token list`.
+fn commands() -> Vec<String> {
+    let mut commands = listed(&help(&["--help"]));
+    assert_eq!(commands.len(), 17, "{commands:?}");
+    commands.retain(|command| command != "token");
+    let of_token = listed(&help(&["token", "--help"]));
+    assert_eq!(of_token.len(), 5, "{of_token:?}");
+    commands.extend(of_token.iter().map(|command| format!("token {command}")));
     commands
+}
+
+/// The help text of a command.
+fn help_of(command: &str) -> String {
+    help(&command.split(' ').chain(["--help"]).collect::<Vec<_>>())
 }
 
 fn is_no_example(word: &String) -> bool {
@@ -39,9 +52,10 @@ fn repository(path: &str) -> String {
 #[test]
 fn every_command_explains_itself() {
     for command in commands() {
-        let text = help(&[&command, "--help"]);
-        assert_eq!(text, help(&["help", &command]));
-        assert_eq!(text, help(&[&command, "-h"]));
+        let text = help_of(&command);
+        let words = || command.split(' ');
+        assert_eq!(text, help(&["help"].into_iter().chain(words()).collect::<Vec<_>>()));
+        assert_eq!(text, help(&words().chain(["-h"]).collect::<Vec<_>>()));
         assert!(text.contains(&format!("\nUsage: semaphorectl {command} ")), "{text}");
         assert!(text.contains("\nExamples\n") && text.contains("\nOptions\n"), "{text}");
         assert!(text.contains("\nExit codes:"), "{text}");
@@ -49,9 +63,22 @@ fn every_command_explains_itself() {
         assert_eq!(text.contains("--json "), command != "run", "{text}");
         let longest = text.lines().map(|line| line.chars().count()).max();
         assert!(longest <= Some(88), "{longest:?}: {text}");
-        let version = help(&[&command, "--version"]);
+        let version = help(&words().chain(["--version"]).collect::<Vec<_>>());
         assert_eq!(version, format!("semaphorectl {}\n", env!("CARGO_PKG_VERSION")));
     }
+}
+
+#[test]
+fn the_commands_of_token_are_explained_together() {
+    let text = help(&["token", "--help"]);
+    for arguments in [&["help", "token"][..], &["token", "-h"], &["token", "help"]] {
+        assert_eq!(text, help(arguments), "{arguments:?}");
+    }
+    assert_eq!(help_of("token list"), help(&["token", "help", "list"]));
+    assert!(text.contains("\nUsage: semaphorectl token COMMAND "), "{text}");
+    assert!(text.contains("\nExamples\n") && text.contains("\nExit codes:"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 88), "{text}");
+    assert_eq!(help(&["token", "--version"]), help(&["--version"]));
 }
 
 #[test]
@@ -63,6 +90,7 @@ fn slips_in_commands_and_options_get_a_suggestion() {
         (&["--verison"], "Did you mean --version?"),
         (&["status", "--wacth"], "Did you mean --watch?"),
         (&["acquire", "a", "--while-pip", "1"], "Did you mean --while-pid?"),
+        (&["token", "rotaet", "ab12"], "did you mean rotate?"),
         (&["status", "a", "b"], "`b` is one argument too many"),
     ] {
         let (_, stderr) = outcome(&mut semaphorectl(arguments), 64);
@@ -92,7 +120,7 @@ fn the_document_and_the_code_say_the_same() {
     let mut known = BTreeSet::from(["--help".to_owned(), "--version".to_owned()]);
     for command in commands() {
         assert!(document.contains(&format!("`{command}`")), "docs/client.md lacks {command}");
-        known.extend(options(&help(&[&command, "--help"])));
+        known.extend(options(&help_of(&command)));
     }
     for option in &known {
         assert!(document.contains(&format!("`{option}")), "docs/client.md lacks {option}");

@@ -1,6 +1,12 @@
 //! The token that `semaphorectl` uses: where it is read, that it shows nowhere, and what a refusal of it means.
 
-use std::{fs, io::BufReader, os::unix::fs::PermissionsExt, path::PathBuf, process::Command};
+use std::{
+    fs,
+    io::BufReader,
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -256,10 +262,7 @@ fn a_token_that_is_revoked_while_a_job_runs_leaves_the_lease_to_its_end() {
     let mut child = start(command.args(READY_THEN_WAIT));
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     await_ready(&mut child);
-    await_line(
-        &mut stderr,
-        "the lease cannot be renewed any more, and is lost in 1s: the service does",
-    );
+    await_line(&mut stderr, "the lease cannot be renewed any more, and is lost in ");
     await_line(&mut stderr, "others may get its permits; the command runs on: the service does");
     send(&child, Signal::TERM);
     await_line(&mut stderr, "could not be released and ends by itself");
@@ -274,6 +277,25 @@ fn a_command_is_stopped_at_the_end_of_its_lease_where_that_is_wanted() {
     let stderr = check(command.args(READY_THEN_WAIT), 80);
     assert!(stderr.contains("the command was stopped: the lease is lost: the service"), "{stderr}");
     assert_eq!(service.calls_of("POST").len(), 1);
+}
+
+#[test]
+fn permits_for_a_process_are_lost_at_the_end_of_their_lease() {
+    let service = forgetting();
+    let mut other =
+        Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let line = format!("acquire lic --while-pid {}", other.id());
+    let mut holder = start(&mut ctl(&service, &line));
+    let mut stderr = BufReader::new(holder.stderr.take().unwrap());
+    await_line(&mut stderr, "the lease cannot be renewed any more, and is lost in ");
+    await_line(
+        &mut stderr,
+        "the lease is lost, others may get its permits: the service does not know",
+    );
+    drop(other.stdin.take());
+    other.wait().unwrap();
+    assert_eq!(finish(holder).status.code(), Some(0));
+    assert_eq!((service.calls_of("POST").len(), service.calls_of("DELETE").len()), (1, 1));
 }
 
 #[test]

@@ -154,12 +154,13 @@ Exit codes of semaphorectl. `run` returns its command's own where it could run i
    64  the command line is wrong: the message says what would be right
    65  refused, and would be again: unknown semaphore or claim, more permits than
        there are, an id that is used up
-   69  the service is out of reach: `semaphorectl doctor` says why
+   69  the service is out of reach: `semaphorectl doctor` says why; or it takes no
+       more requests just now
    70  internal error, or an answer that makes no sense
    74  the output could not be written
    75  no permit in time: --wait-timeout is over, or --no-queue and none is free;
        no room for a claim with a --callback; another backup is under way
-   77  not allowed: the token is missing, unknown, or not good for this
+   77  not allowed: the token is missing, unknown, expired, or not good for this
    78  configuration: SEMAPHORE_URL, SEMAPHORE_TOKEN or the token's file is wrong
    79  revoked by an admin
    80  the lease is lost (run: with --on-lost=terminate)

@@ -229,6 +229,13 @@ fn make(
     })?;
     let view = TokenView::read(&answer)?;
     let made: Made = serde_json::from_slice(&answer.body).map_err(|_| unreadable(&answer))?;
+    let code = hand_over(&answer, &made.token, file, json).map_err(|failure| {
+        let message = format!(
+            "{}\nNobody has the token now: {} {}`",
+            failure.message, what.if_unwritten, view.id
+        );
+        Failure::new(failure.exit, message.trim_start().to_owned())
+    })?;
     let mut reporter = Reporter::new(json);
     reporter.note(&format!("{} {}", what.verb, view.describe()));
     let place = match output {
@@ -237,13 +244,7 @@ fn make(
             .to_owned(),
     };
     reporter.note(&place);
-    hand_over(&answer, &made.token, file, json).map_err(|failure| {
-        let message = format!(
-            "{}\nNobody has the token now: {} {}`",
-            failure.message, what.if_unwritten, view.id
-        );
-        Failure::new(failure.exit, message.trim_start().to_owned())
-    })
+    Ok(code)
 }
 
 fn hand_over(
