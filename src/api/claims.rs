@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     model::{
-        Claim, ClaimId, ClaimRequest, Holder, Invalid, Labels, Note, Permits, Priority, Revision,
-        Scope, SemaphoreName, bounds, format_duration,
+        Claim, ClaimId, ClaimRequest, Holder, Invalid, JobId, Labels, Note, Permits, Priority,
+        Revision, Scope, SemaphoreName, bounds, format_duration,
     },
     semaphore::{Asker, Attempt, Attempted, BlockedClaim, ClaimLook, ListFilter, Seen, core},
 };
@@ -110,10 +110,11 @@ impl Api {
     pub(super) fn renew_claim(&self, call: &Admitted<'_>, id: &str) -> Handled {
         let id = claim_id(id)?;
         let wait = Query::of(call, &["wait"])?.wait(self.options.wait_max)?;
-        let mut members = Members::parse(&call.body, true, &["ttl"])?;
+        let mut members = Members::parse(&call.body, true, &["ttl", "job"])?;
         let ttl = members.take_duration("ttl", bounds::DURATION_MIN, bounds::TTL_MAX)?;
+        let job = members.take("job", |value| text(value, JobId::new))?;
         let shape = Shape { renews: true, location: false, wait, blocked: false };
-        self.attempted(call, self.service.renew(id, ttl, wait.wait, call.asker()), shape)
+        self.attempted(call, self.service.renew(id, (ttl, job), wait.wait, call.asker()), shape)
     }
 
     fn attempted(&self, call: &Admitted<'_>, attempt: Attempt, shape: Shape) -> Handled {

@@ -20,6 +20,7 @@ impl Error {
             Error::UnknownSemaphore { .. } => "unknown-semaphore",
             Error::UnknownClaim { .. } => "unknown-claim",
             Error::ClaimDiffers { .. } => "claim-differs",
+            Error::ClaimTaken { .. } => "claim-taken",
             Error::ClaimEnded { .. } => "claim-ended",
             Error::NoPermit { .. } => "no-permit",
             Error::Draining { .. } => "draining",
@@ -72,6 +73,7 @@ impl Error {
             }
             Error::UnknownClaim { id }
             | Error::ClaimDiffers { id }
+            | Error::ClaimTaken { id }
             | Error::NoCallback { id }
             | Error::UnknownDelivery { id, .. } => json!({ "id": id }),
             Error::TooManyDeliveries { id, limit } => json!({ "id": id, "limit": limit }),

@@ -100,6 +100,14 @@ pub enum Error {
         /// The id.
         id: String,
     },
+    /// Another job has the claim.
+    #[error(
+        "another job has taken claim `{id}` over and runs with its permits: a job that was started twice has nothing to do"
+    )]
+    ClaimTaken {
+        /// The claim's id.
+        id: String,
+    },
     /// The claim of this id is over.
     #[error("claim `{id}` has ended ({}); acquire again under a new id", .reason.as_str())]
     ClaimEnded {

@@ -36,6 +36,7 @@ impl Api {
             core::Error::UnknownSemaphore(name) => self.unknown_semaphore(caller, &name),
             core::Error::UnknownClaim(id) => Error::UnknownClaim { id: id.to_string() },
             core::Error::ClaimDiffers(id) => Error::ClaimDiffers { id: id.to_string() },
+            core::Error::ClaimTaken(id) => Error::ClaimTaken { id: id.to_string() },
             core::Error::ClaimEnded { id, reason, ended_at } => {
                 Error::ClaimEnded { id: id.to_string(), reason, ended_at }
             }

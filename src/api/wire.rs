@@ -6,8 +6,8 @@ use serde::{Serialize, Serializer};
 
 use crate::{
     model::{
-        Callback, Claim, ClaimState, Delivery, DeliveryResult, Holder, Note, Revision,
-        SemaphoreName, WallTime,
+        Callback, Claim, ClaimState, Delivery, DeliveryResult, Holder, JobId, Note, Revision,
+        SemaphoreName, TokenId, WallTime,
     },
     semaphore::{ClaimStatus, core::Presence, core::SemaphoreView},
 };
@@ -58,6 +58,10 @@ pub(super) struct ClaimBody<'a> {
     wait_timeout_at: Option<Time>,
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     callback: Option<CallbackBody<'a>>,
     revision: u64,
@@ -231,6 +235,8 @@ impl<'a> ClaimBody<'a> {
             offer_ttl_seconds: Seconds(terms.offer_ttl),
             wait_timeout_at: None,
             note: None,
+            token_id: claim.owner.as_ref().map(TokenId::as_str),
+            job: claim.job.as_ref().map(JobId::as_str),
             callback: claim.callback.as_ref().map(|record| CallbackBody::of(&record.callback)),
             revision: revision.0,
         };

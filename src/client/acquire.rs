@@ -212,7 +212,7 @@ impl Acquire {
         let answer = match &self.order.demand {
             Demand::Make { body, .. } => connection.acquire(id, body, wait),
             Demand::Register { body, .. } => connection.acquire(id, body, Duration::ZERO),
-            Demand::Adopt => connection.confirm(id, wait),
+            Demand::Adopt { job } => connection.confirm(id, job, wait),
         };
         match answer {
             Ok(answer) => {
@@ -262,7 +262,7 @@ fn read_answer(answer: &Answer, id: &ClaimId, demand: &Demand) -> Verdict {
         410 => {
             let why = match demand {
                 Demand::Register { .. } => problem.describe_end_with_callback(id),
-                Demand::Make { .. } | Demand::Adopt => problem.describe_end(),
+                Demand::Make { .. } | Demand::Adopt { .. } => problem.describe_end(),
             };
             Verdict::Failed { failure: problem.end_failure(&why), ended: true }
         }

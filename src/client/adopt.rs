@@ -16,7 +16,7 @@ use crate::{
 const HELD_BEFORE_MIN: Duration = Duration::from_secs(2);
 
 /// What an answer to the renewal of an adopted claim means, where the service says that there is no such
-/// claim, or that it is over.
+/// claim, that it is over, or that another job has it.
 pub(super) fn refusal(id: &ClaimId, answer: &Answer) -> Option<Failure> {
     let problem = Problem::read(answer);
     match answer.status {
@@ -26,6 +26,14 @@ pub(super) fn refusal(id: &ClaimId, answer: &Answer) -> Option<Failure> {
                 "this service does not know claim {id}: {}\nIs it the service where the claim was made, \
                  and is --claim the id that the callback gave this job?",
                 problem.describe(answer)
+            );
+            Some(Failure::new(exit::REFUSED, message))
+        }
+        409 if problem.code == "claim-taken" => {
+            let message = format!(
+                "another job has claim {id}, and runs with its permits\n\
+                 A call may come twice and start a job twice; then this is the second one, with nothing to do. If the \
+                 other one died, its lease ends soon, and the claim with it."
             );
             Some(Failure::new(exit::REFUSED, message))
         }
@@ -142,6 +150,13 @@ mod tests {
         // An answer to this process was lost, and its next request finds the claim held.
         check(Some(30), 30, None);
         check(Some(30), 300, None);
+    }
+
+    #[test]
+    fn a_claim_that_another_job_has_is_left_alone() {
+        let failure = check(409, r#"{"code":"claim-taken"}"#).unwrap();
+        assert_eq!(failure.exit, exit::REFUSED);
+        assert!(failure.message.starts_with("another job has claim c1"), "{}", failure.message);
     }
 
     #[test]

@@ -134,14 +134,21 @@ impl Connection {
     }
 
     /// `POST /api/v1/claims/{id}/renew?wait=50s`: confirms an offer, or goes on waiting for `wait`, as
-    /// [`acquire`](Connection::acquire) does, for a claim that is there.
+    /// [`acquire`](Connection::acquire) does, for a claim that is there. `job` names this process: no other one may
+    /// take the claim over after it.
     ///
     /// # Errors
     /// When there is no answer.
-    pub(super) fn confirm(&self, id: &ClaimId, wait: Duration) -> Result<Answer, Unreachable> {
+    pub(super) fn confirm(
+        &self,
+        id: &ClaimId,
+        job: &str,
+        wait: Duration,
+    ) -> Result<Answer, Unreachable> {
         let wait = wait.min(WAIT_MAX);
         let path = format!("/api/v1/claims/{id}/renew{}", wait_query(wait));
-        self.call(&Method::POST, &path, "", wait + ANSWER_TIMEOUT)
+        let body = json!({ "job": job }).to_string();
+        self.call(&Method::POST, &path, &body, wait + ANSWER_TIMEOUT)
     }
 
     /// `POST /api/v1/claims/{id}/renew`: prolongs the lease, or replaces its length by `ttl`.

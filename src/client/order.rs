@@ -52,7 +52,10 @@ pub(super) enum Demand {
         callee: String,
     },
     /// Take over a claim that is there: confirm its offer, or wait for it.
-    Adopt,
+    Adopt {
+        /// What this process calls itself, so that no second one takes the claim over.
+        job: String,
+    },
 }
 
 impl Order {
@@ -88,7 +91,7 @@ impl Order {
             what: format!("the permits of claim {}", claim.id),
             id: claim.id,
             id_chosen: false,
-            demand: Demand::Adopt,
+            demand: Demand::Adopt { job: uuid::Uuid::now_v7().to_string() },
             wait_timeout: None,
             service: claim.service,
             quiet: claim.quiet,
@@ -103,7 +106,7 @@ impl Order {
 
     /// Whether the claim is there before this process asks for it.
     pub(super) fn is_adopted(&self) -> bool {
-        matches!(self.demand, Demand::Adopt)
+        matches!(self.demand, Demand::Adopt { .. })
     }
 }
 

@@ -37,6 +37,7 @@ pub(super) fn of_api_error(error: &api::Error) -> u16 {
         | api::Error::NoToken
         | api::Error::UnknownDelivery { .. } => 404,
         api::Error::ClaimDiffers { .. }
+        | api::Error::ClaimTaken { .. }
         | api::Error::NoPermit { .. }
         | api::Error::Draining { .. }
         | api::Error::WouldEndClaims { .. }

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Callback, CallbackRecord, ClaimEvent, ClaimId, Fence, Holder, Labels, Note, Permits, Priority,
-    Revision, Sequence, TokenId, WallTime,
+    Callback, CallbackRecord, ClaimEvent, ClaimId, Fence, Holder, JobId, Labels, Note, Permits,
+    Priority, Revision, Sequence, TokenId, WallTime,
 };
 
 /// A request for permits as the client gave it: what was left out is `None`.
@@ -192,6 +192,8 @@ pub struct Claim {
     pub callback: Option<Box<CallbackRecord>>,
     /// The token that it belongs to; `None` if it was made without one.
     pub owner: Option<TokenId>,
+    /// The job that took it over, if it said so; no other one may.
+    pub job: Option<JobId>,
 }
 
 impl Claim {
@@ -205,7 +207,17 @@ impl Claim {
         revision: Revision,
     ) -> Claim {
         let state = ClaimState::Waiting;
-        Claim { id, sequence, terms, queued_at: at, revision, state, callback: None, owner: None }
+        Claim {
+            id,
+            sequence,
+            terms,
+            queued_at: at,
+            revision,
+            state,
+            callback: None,
+            owner: None,
+            job: None,
+        }
     }
 
     /// The fences, while permits are or were set aside for it.
@@ -266,6 +278,11 @@ impl Claim {
                 ClaimEvent::OwnerSet { token },
             ) => {
                 self.owner = Some(token.clone());
+                self.revision = revision;
+                return true;
+            }
+            (ClaimState::Held { .. }, ClaimEvent::JobSet { job }) if self.job.is_none() => {
+                self.job = Some(job.clone());
                 self.revision = revision;
                 return true;
             }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{
-    AuditEntry, Callback, Claim, ClaimId, Delivery, EndReason, Fence, Fences, Note, Origin,
+    AuditEntry, Callback, Claim, ClaimId, Delivery, EndReason, Fence, Fences, JobId, Note, Origin,
     Revision, SemaphoreName, SemaphoreSettings, Sequence, Terms, Token, TokenId, WallTime,
 };
 
@@ -138,17 +138,23 @@ pub enum ClaimEvent {
         /// Which.
         token: TokenId,
     },
+    /// A job took it over.
+    JobSet {
+        /// Which.
+        job: JobId,
+    },
 }
 
 impl ClaimEvent {
-    /// Whether it leaves the claim's state as it is: it is about its callback or its owner.
+    /// Whether it leaves the claim's state as it is: it is about its callback, its owner or its job.
     #[must_use]
     pub fn leaves_state(&self) -> bool {
         match self {
             ClaimEvent::CallbackSet { .. }
             | ClaimEvent::CallbackDue
             | ClaimEvent::CallbackTried { .. }
-            | ClaimEvent::OwnerSet { .. } => true,
+            | ClaimEvent::OwnerSet { .. }
+            | ClaimEvent::JobSet { .. } => true,
             ClaimEvent::Offered { .. }
             | ClaimEvent::Granted { .. }
             | ClaimEvent::Confirmed { .. }

@@ -25,8 +25,8 @@ pub use self::callback::{
 pub use self::claim::{Claim, ClaimRequest, ClaimState, EndReason, Fences, Terms};
 pub use self::event::{Base, Change, ClaimEvent, Cooling, EndedId, Event, IdHash, SemaphoreRecord};
 pub use self::name::{
-    CLAIM_ID_BYTES_MAX, CallbackUrl, ClaimId, Holder, Labels, Note, SemaphoreName, TargetName,
-    TokenId, TokenName,
+    CLAIM_ID_BYTES_MAX, CallbackUrl, ClaimId, Holder, JobId, Labels, Note, SemaphoreName,
+    TargetName, TokenId, TokenName,
 };
 pub use self::near::nearest;
 pub use self::permits::{PERMITS_SEMAPHORES_MAX, Permits};

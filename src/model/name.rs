@@ -128,6 +128,13 @@ text_type! {
 }
 
 text_type! {
+    /// What a job calls itself when it takes a claim over: the grammar of a claim's id.
+    JobId,
+    |text| ClaimId::new(text).is_ok(),
+    "1 to 128 of A-Z a-z 0-9 . _ ~ - and not \".\" or \"..\""
+}
+
+text_type! {
     /// The public part of a token: 4 to 32 of `a-z 0-9`.
     TokenId,
     |text| (4..=32).contains(&text.len()) && text.bytes().all(super::token::is_token_byte),

@@ -12,13 +12,13 @@ use super::{
     gates::Entry,
     state::State,
 };
-use crate::model::{ClaimId, ClaimState};
+use crate::model::{ClaimId, ClaimState, JobId};
 
 /// What the request asked for.
 #[derive(Clone, Debug)]
 pub(super) enum Asked {
     Acquire { id: ClaimId },
-    Renew { id: ClaimId, ttl: Option<Duration> },
+    Renew { id: ClaimId, ttl: Option<Duration>, job: Option<JobId> },
 }
 
 /// A request that blocks on a waiting claim, which counts as present as long as this lives. Dropped
@@ -97,8 +97,9 @@ impl BlockedClaim {
     /// a callback gets while a request blocks on it) and sets the lease that it asked for.
     fn arrived(&self, shared: &Shared, state: &mut State) -> Attempted {
         let (now, outcome) = match &self.asked {
-            Asked::Renew { id, ttl } => {
-                let command = Command::Renew { id: id.clone(), ttl: *ttl, blocks: false };
+            Asked::Renew { id, ttl, job } => {
+                let command =
+                    Command::Renew { id: id.clone(), ttl: *ttl, job: job.clone(), blocks: false };
                 shared.apply_for(state, self.asker.behalf(), command)
             }
             Asked::Acquire { .. } => {

@@ -15,7 +15,9 @@ use super::{
     gates::Role,
     state::State,
 };
-use crate::model::{AuditEntry, Claim, ClaimId, ClaimRequest, Note, Revision, Sequence, WallTime};
+use crate::model::{
+    AuditEntry, Claim, ClaimId, ClaimRequest, JobId, Note, Revision, Sequence, WallTime,
+};
 
 /// A live claim as a reply shows it.
 #[derive(Clone, Debug)]
@@ -95,12 +97,12 @@ impl Service {
     pub fn renew(
         &self,
         id: ClaimId,
-        ttl: Option<Duration>,
+        (ttl, job): (Option<Duration>, Option<JobId>),
         wait: Option<Duration>,
         asker: Asker,
     ) -> Attempt {
-        let again = Asked::Renew { id: id.clone(), ttl };
-        self.attempt(wait, asker, again, |blocks| Command::Renew { id, ttl, blocks })
+        let again = Asked::Renew { id: id.clone(), ttl, job: job.clone() };
+        self.attempt(wait, asker, again, |blocks| Command::Renew { id, ttl, job, blocks })
     }
 
     fn attempt(

@@ -57,15 +57,15 @@ impl Blob for Claim {
     fn from_version_1(bytes: &[u8]) -> postcard::Result<(Claim, &[u8])> {
         let (old, rest) = postcard::take_from_bytes::<ClaimVersion1>(bytes)?;
         let ClaimVersion1 { id, sequence, terms, queued_at, revision, state } = old;
-        let (callback, owner) = (None, None);
-        Ok((Claim { id, sequence, terms, queued_at, revision, state, callback, owner }, rest))
+        let (callback, owner, job) = (None, None, None);
+        Ok((Claim { id, sequence, terms, queued_at, revision, state, callback, owner, job }, rest))
     }
 
     fn from_version_2(bytes: &[u8]) -> postcard::Result<(Claim, &[u8])> {
         let (old, rest) = postcard::take_from_bytes::<ClaimVersion2>(bytes)?;
         let ClaimVersion2 { id, sequence, terms, queued_at, revision, state, callback } = old;
-        let owner = None;
-        Ok((Claim { id, sequence, terms, queued_at, revision, state, callback, owner }, rest))
+        let (owner, job) = (None, None);
+        Ok((Claim { id, sequence, terms, queued_at, revision, state, callback, owner, job }, rest))
     }
 }
 

@@ -274,7 +274,8 @@ impl<R: Rows> Fold<'_, R> {
             | ClaimEvent::CallbackSet { .. }
             | ClaimEvent::CallbackDue
             | ClaimEvent::CallbackTried { .. }
-            | ClaimEvent::OwnerSet { .. } => Ok(()),
+            | ClaimEvent::OwnerSet { .. }
+            | ClaimEvent::JobSet { .. } => Ok(()),
             ClaimEvent::Ended { cooling, .. } => {
                 self.ended.extend(row.take());
                 if !was_held && !cooling.is_empty() {

@@ -40,7 +40,33 @@ fn an_offer_is_confirmed_and_the_command_runs() {
     let asked: Vec<_> =
         calls.iter().map(|call| format!("{} {}", call.method, call.target)).collect();
     assert_eq!(asked, ["POST /api/v1/claims/c1/renew?wait=2s", "DELETE /api/v1/claims/c1"]);
-    assert_eq!(calls[0].body, "");
+    let asked: serde_json::Value = serde_json::from_str(&calls[0].body).unwrap();
+    assert!(asked["job"].as_str().unwrap().len() > 20, "{asked}");
+}
+
+#[test]
+fn a_claim_that_another_job_has_is_left_alone() {
+    let service = FakeService::start(|call| match call.method.as_str() {
+        "POST" => Reply::problem(409, "claim-taken", "another job has it"),
+        _ => Reply::no_content(),
+    });
+    let stderr = check(&mut adopt(&service, &[], &["echo", "started"]), 65);
+    assert!(stderr.contains("another job has claim c1"), "{stderr}");
+    assert!(stderr.contains("nothing to do"), "{stderr}");
+    let methods: Vec<_> = service.calls().iter().map(|call| call.method.clone()).collect();
+    assert_eq!(methods, ["POST"], "it is not released");
+}
+
+#[test]
+fn a_repeated_confirmation_is_by_the_same_job() {
+    let service = FakeService::start(|call| match (call.method.as_str(), call.nth) {
+        ("POST", 0) => Reply::problem(503, "stopping", "the service stops"),
+        ("POST", _) => Reply::held(200, 300.0, 100.0),
+        _ => Reply::no_content(),
+    });
+    check(&mut adopt(&service, &[], &["true"]), 0);
+    let bodies: Vec<_> = service.calls_of("POST").iter().map(|call| call.body.clone()).collect();
+    assert_eq!((bodies.len(), &bodies[0]), (2, &bodies[1]));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::{
     tokens::{check_use, is_same_owner, is_taken_over},
 };
 use crate::model::{
-    ClaimEvent, ClaimId, ClaimRequest, ClaimState, Event, SemaphoreName, SemaphoreSettings,
+    ClaimEvent, ClaimId, ClaimRequest, ClaimState, Event, JobId, SemaphoreName, SemaphoreSettings,
     SemaphoreState, Sequence, Terms, bounds,
 };
 
@@ -57,7 +57,7 @@ impl Core {
         &mut self,
         tx: &mut Tx<'_>,
         id: &ClaimId,
-        ttl: Option<Duration>,
+        (ttl, job): (Option<Duration>, Option<JobId>),
         blocks: bool,
     ) -> Result<Outcome, Error> {
         let Some((sequence, live)) = self.live(id) else {
@@ -72,6 +72,9 @@ impl Core {
         } else {
             check_use(tx, &live.claim, id)?;
         }
+        if job.is_some() && live.claim.job.is_some() && job != live.claim.job {
+            return Err(Error::ClaimTaken(id.clone()));
+        }
         if let Some(ttl) = ttl {
             let ttl_max = self.ttl_max(live.claim.terms.permits.names());
             if ttl > ttl_max {
@@ -82,6 +85,7 @@ impl Core {
         if is_taken_over {
             self.own(tx, sequence);
         }
+        self.take_over(tx, sequence, job);
         if let (Some(asked), Some(live)) = (ttl, self.claims.get(&sequence))
             && matches!(live.claim.state, ClaimState::Held { ttl, .. } if ttl != asked)
         {
@@ -93,6 +97,16 @@ impl Core {
 
     /// A request of the holder is there: prolongs a lease, confirms an offer, makes a waiting claim
     /// present, and grants it if that makes the difference.
+    /// Notes the job that took a held claim over, if none did before.
+    fn take_over(&mut self, tx: &mut Tx<'_>, sequence: Sequence, job: Option<JobId>) {
+        let Some(live) = self.claims.get(&sequence) else { return };
+        let is_held = matches!(live.claim.state, ClaimState::Held { .. });
+        if let Some(job) = job.filter(|_| is_held && live.claim.job.is_none()) {
+            let event = ClaimEvent::JobSet { job };
+            self.emit(tx, Event::Claim { sequence, event });
+        }
+    }
+
     fn attend(
         &mut self,
         tx: &mut Tx<'_>,

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::model::{
-    AuditEntry, ClaimId, ClaimRequest, Delivery, EndReason, Note, Origin, SemaphoreName,
+    AuditEntry, ClaimId, ClaimRequest, Delivery, EndReason, JobId, Note, Origin, SemaphoreName,
     SemaphoreSettings, Sequence, Token, TokenId, WallTime,
 };
 
@@ -25,6 +25,8 @@ pub enum Command {
         id: ClaimId,
         /// A lease other than the present one.
         ttl: Option<Duration>,
+        /// The job that takes the claim over.
+        job: Option<JobId>,
         /// Whether the request blocks where the claim has to wait.
         blocks: bool,
     },
@@ -139,6 +141,9 @@ pub enum Error {
     /// The id belongs to another request.
     #[error("claim {0} was made with another request")]
     ClaimDiffers(ClaimId),
+    /// Another job has taken the claim over.
+    #[error("another job has claim {0}")]
+    ClaimTaken(ClaimId),
     /// The claim is over.
     #[error("claim {id} has ended")]
     ClaimEnded {

@@ -335,7 +335,7 @@ impl Core {
     fn command(&mut self, tx: &mut Tx<'_>, command: Command) -> Result<Outcome, Error> {
         match command {
             Command::Acquire { id, request, blocks } => self.acquire(tx, id, request, blocks),
-            Command::Renew { id, ttl, blocks } => self.renew(tx, &id, ttl, blocks),
+            Command::Renew { id, ttl, job, blocks } => self.renew(tx, &id, (ttl, job), blocks),
             Command::Release { id } => self.release(tx, &id),
             Command::Revoke { id, note } => self.revoke(tx, &id, note),
             Command::Unblock { sequence, closed } => Ok(self.unblock(tx, sequence, closed)),

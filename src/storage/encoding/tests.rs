@@ -7,7 +7,7 @@ use super::{
 use crate::{
     model::{
         ClaimEvent, Delivery, DeliveryFailure, DeliveryResult, EndReason, Event, Fence, Holder,
-        Labels, Note,
+        JobId, Labels, Note,
     },
     storage::testing::{self, name, token_id},
 };
@@ -84,6 +84,8 @@ fn every_event() -> Vec<Change> {
         events.push(testing::audit(entry));
     }
     events.push(Event::Claim { sequence: Sequence(300), event });
+    let event = ClaimEvent::JobSet { job: JobId::new("job-412").unwrap() };
+    events.push(Event::Claim { sequence: Sequence(300), event });
     // A new variant does not compile here before it is in the lists above.
     for event in events.iter() {
         match event {
@@ -104,7 +106,8 @@ fn every_event() -> Vec<Change> {
                 | ClaimEvent::CallbackSet { .. }
                 | ClaimEvent::CallbackDue
                 | ClaimEvent::CallbackTried { .. }
-                | ClaimEvent::OwnerSet { .. } => {}
+                | ClaimEvent::OwnerSet { .. }
+                | ClaimEvent::JobSet { .. } => {}
             },
         }
     }
@@ -159,7 +162,11 @@ fn version_3_is_frozen() {
     assert_eq!(decode::<Vec<Change>>(&blob), Ok(changes));
 
     let (semaphore, mut claims, cooling) = testing::live_rows();
-    let owned = |claim| Claim { owner: Some(token_id("ci4farm")), ..testing::with_callback(claim) };
+    let owned = |claim| Claim {
+        owner: Some(token_id("ci4farm")),
+        job: JobId::new("job-412").ok(),
+        ..testing::with_callback(claim)
+    };
     claims.extend(claims.clone().into_iter().map(owned));
     let (token, _) = testing::tokens();
     let blobs = [encode(&semaphore), encode(&cooling), encode(&marks()), encode(&token)];

@@ -16,7 +16,7 @@ use rusqlite::{Connection, Row, named_params, params};
 use super::{DATABASE, audit, callbacks, columns::Columns, errors::Named, snapshot::snapshot};
 use crate::{
     model::{
-        Claim, ClaimId, ClaimState, EndReason, EndedId, Fence, Holder, IdHash, Labels, Note,
+        Claim, ClaimId, ClaimState, EndReason, EndedId, Fence, Holder, IdHash, JobId, Labels, Note,
         Permits, Priority, Revision, SemaphoreName, Sequence, Terms, TokenId, WallTime,
     },
     storage::{
@@ -73,13 +73,14 @@ fn insert(connection: &Connection, named: &Named, claim: &Claim) -> Result<(), E
         ":callback": callback,
         ":deliveries": deliveries,
         ":owner": claim.owner.as_ref().map(TokenId::as_str),
+        ":job": claim.job.as_ref().map(JobId::as_str),
     };
     connection
         .prepare_cached(
             "INSERT INTO history VALUES (:sequence, :id, :holder, :permits, :fences, :labels,
                 :priority, :queued_at, :granted_at, :ended_at, :reason, :note, :revision, :ttl,
                 :queue_ttl, :offer_ttl, :wait_timeout, :has_callback, :fingerprint,
-                :callback, :deliveries, :owner)",
+                :callback, :deliveries, :owner, :job)",
         )
         .and_then(|mut statement| statement.execute(row))
         .map_err(named.sql("write to"))?;
@@ -205,6 +206,7 @@ fn claim(row: &Row<'_>, named: &Named) -> Result<Claim, Error> {
         state,
         callback,
         owner: text("owner")?.map(|text| columns.valid(TokenId::new(&text))).transpose()?,
+        job: text("job")?.map(|text| columns.valid(JobId::new(&text))).transpose()?,
     })
 }
 

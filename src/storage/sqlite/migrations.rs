@@ -110,6 +110,8 @@ const VERSION_3: &str = "
 
     -- The token's id; NULL for a claim that was made without one.
     ALTER TABLE history ADD COLUMN owner TEXT;
+    -- What the job that took it over calls itself.
+    ALTER TABLE history ADD COLUMN job TEXT;
 
     -- What was done and what was refused, in columns, because people ask questions of them. The key is the
     -- revision of the change that it is about. address is '' where there was none, for the index below.

@@ -10,7 +10,7 @@ use super::{acted, callbacks, change, id, name, refused, terms, token, token_id}
 use crate::{
     model::{
         Actor, AuditEntry, Change, Claim, ClaimEvent, ClaimState, Cooling, Delivery,
-        DeliveryResult, EndReason, Event, Fences, Origin, SemaphoreName, SemaphoreRecord,
+        DeliveryResult, EndReason, Event, Fences, JobId, Origin, SemaphoreName, SemaphoreRecord,
         SemaphoreSettings, WallTime,
     },
     storage::{AuditRow, memory::Tables},
@@ -247,6 +247,11 @@ impl World {
         if let Some(claim) = self.pick(pick, |_| true) {
             let token = token_id(TOKENS[pick % TOKENS.len()]);
             self.apply(claim, ClaimEvent::OwnerSet { token }, events);
+        }
+        let held = self.pick(pick, |state| matches!(state, ClaimState::Held { .. }));
+        if let Some(claim) = held.filter(|claim| claim.job.is_none()) {
+            let job = JobId::new(&format!("job-{pick}")).unwrap();
+            self.apply(claim, ClaimEvent::JobSet { job }, events);
         }
     }
 

@@ -168,6 +168,7 @@ impl Model {
                 Box::new(model::CallbackRecord { callback, deliveries })
             }),
             owner: None,
+            job: None,
         };
         let mut cooling: Vec<model::Cooling> = self
             .cooling

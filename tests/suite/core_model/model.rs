@@ -129,7 +129,7 @@ impl Model {
         self.forgot = false;
         let outcome = match command {
             Command::Acquire { id, request, blocks } => self.acquire(id, request, *blocks)?,
-            Command::Renew { id, ttl, blocks } => self.renew(id, *ttl, *blocks)?,
+            Command::Renew { id, ttl, blocks, .. } => self.renew(id, *ttl, *blocks)?,
             Command::Release { id } => {
                 self.end_by_id(id, EndReason::Released, EndReason::Cancelled)?
             }

@@ -272,7 +272,7 @@ impl Run {
             }
             Action::Renew { target, ttl_s, blocks } => {
                 let ttl = ttl_s.map(Duration::from_secs);
-                Command::Renew { id: self.target(target), ttl, blocks: *blocks }
+                Command::Renew { id: self.target(target), ttl, job: None, blocks: *blocks }
             }
             Action::Release(target) => Command::Release { id: self.target(target) },
             Action::Revoke(target) => {

@@ -115,3 +115,22 @@ fn only_an_offer_is_called_but_how_a_call_ended_is_noted_of_a_held_claim_too() {
          4   tried a 503           | tried a 503",
     );
 }
+
+#[test]
+fn a_job_that_has_taken_a_claim_over_is_the_only_one() {
+    check(
+        "0 set A 1                       | set A
+         0 acquire a A callback          | queued a, callback a, offered a #1, due a
+         1 renew a job=one               | confirmed a, job a one
+         2 renew a job=two               | ! another job has claim a
+         2 renew a job=one               | prolonged
+         2 renew a                       | prolonged
+         3 restart                       |
+         3 renew a job=two               | ! another job has claim a
+         4 acquire b A callback          | queued b, callback b
+         5 renew b job=early             |
+         6 release a                     | released a, offered b #2, due b
+         7 renew b                       | confirmed b
+         8 renew b job=one               | job b one, prolonged",
+    );
+}

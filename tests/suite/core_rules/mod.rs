@@ -17,10 +17,10 @@ use std::{sync::Arc, time::Duration};
 use semaphored::{
     model::{
         Actor, AuditEntry, Base, Callback, Change, ClaimEvent, ClaimId, ClaimRequest, Delivery,
-        DeliveryFailure, DeliveryResult, Event, Fence, Labels, Note, Origin, Patterns, Permits,
-        Priority, Scope, Scopes, SecretHash, SemaphoreName, SemaphoreSettings, SemaphoreState,
-        Sequence, ServiceTime, TargetName, Token, TokenBounds, TokenId, TokenName, TokenOrigin,
-        Vars, WallTime,
+        DeliveryFailure, DeliveryResult, Event, Fence, JobId, Labels, Note, Origin, Patterns,
+        Permits, Priority, Scope, Scopes, SecretHash, SemaphoreName, SemaphoreSettings,
+        SemaphoreState, Sequence, ServiceTime, TargetName, Token, TokenBounds, TokenId, TokenName,
+        TokenOrigin, Vars, WallTime,
     },
     semaphore::core::{Behalf, Command, Core, Limits, Now, Outcome},
 };
@@ -181,6 +181,7 @@ impl Run {
                     ClaimEvent::Confirmed { .. } => format!("confirmed {id}"),
                     ClaimEvent::Renewed { ttl } => format!("renewed {id} {}", ttl.as_secs()),
                     ClaimEvent::Ended { reason, .. } => format!("{} {id}", reason.as_str()),
+                    ClaimEvent::JobSet { job } => format!("job {id} {job}"),
                     ClaimEvent::OwnerSet { token } => format!("owned {id} {token}"),
                     ClaimEvent::CallbackSet { .. } => format!("callback {id}"),
                     ClaimEvent::CallbackDue => format!("due {id}"),
@@ -215,9 +216,12 @@ impl Run {
                 let request = request(words, &seconds, &has);
                 Command::Acquire { id: id(words[0]), request, blocks: verb == "block" }
             }
-            "renew" => {
-                Command::Renew { id: id(words[0]), ttl: seconds("ttl"), blocks: has("block") }
-            }
+            "renew" => Command::Renew {
+                id: id(words[0]),
+                ttl: seconds("ttl"),
+                job: option("job").map(|job| JobId::new(job).unwrap()),
+                blocks: has("block"),
+            },
             "release" => Command::Release { id: id(words[0]) },
             "revoke" => Command::Revoke { id: id(words[0]), note: Note::new("stuck").ok() },
             "answered" | "closed" => {
