@@ -234,7 +234,7 @@ fn missing(access: Access, caller: &Caller) -> Option<Error> {
         if token.allows(scope) {
             return None;
         }
-        let scopes = token.scopes.iter().map(Scope::as_str).collect::<Vec<_>>().join(", ");
+        let scopes = token.scopes.iter().map(Scope::as_str).collect();
         Some(Error::ScopeMissing { scope, scopes })
     };
     match access {
@@ -242,7 +242,7 @@ fn missing(access: Access, caller: &Caller) -> Option<Error> {
         Access::Scope(scope) => lacks(scope),
         Access::ReadOrClaim => lacks(Scope::Claim).and_then(|_| lacks(Scope::Read)),
         Access::WholeAdmin => lacks(Scope::Admin).or_else(|| {
-            let patterns = token.patterns.iter().collect::<Vec<_>>().join(", ");
+            let patterns = token.patterns.iter().map(str::to_owned).collect();
             (!token.patterns.cover_all()).then_some(Error::AllSemaphoresNeeded { patterns })
         }),
     }

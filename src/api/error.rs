@@ -256,18 +256,20 @@ pub enum Error {
         at: WallTime,
     },
     /// The token may not do this.
-    #[error("this needs a token with the scope `{}`, and this one has {scopes}; ask an admin for one that has it", .scope.as_str())]
+    #[error("this needs a token with the scope `{}`, and this one has {}; ask an admin for one that has it",
+        .scope.as_str(), .scopes.join(", ")
+    )]
     ScopeMissing {
         /// The one that is needed.
         scope: Scope,
         /// Those that it has.
-        scopes: String,
+        scopes: Vec<&'static str>,
     },
     /// The token is an admin's for some semaphores.
-    #[error("this needs an admin token for all semaphores, and this one is for {patterns}")]
+    #[error("this needs an admin token for all semaphores, and this one is for {}", .patterns.join(", "))]
     AllSemaphoresNeeded {
         /// For which it is.
-        patterns: String,
+        patterns: Vec<String>,
     },
     /// The token's claims may not be so early.
     #[error(
