@@ -2,6 +2,7 @@
 
 mod audit;
 mod bounds;
+mod client;
 mod config;
 mod life;
 mod matrix;
