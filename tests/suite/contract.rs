@@ -95,6 +95,22 @@ impl Contract {
         methods.collect()
     }
 
+    /// One operation, by its method and path template.
+    pub(crate) fn operation(&self, method: &str, path: &str) -> &Value {
+        &self.document["paths"][path][method.to_lowercase()]
+    }
+
+    /// The codes that an operation's answer with this status may have; none where it has no such answer.
+    pub(crate) fn codes(&self, method: &str, path: &str, status: &str) -> BTreeSet<&str> {
+        let Some(answer) = self.operation(method, path)["responses"].get(status) else {
+            return BTreeSet::new();
+        };
+        let answer = Schemas { document: &self.document }.resolve(answer);
+        let schema = &answer["content"]["application/problem+json"]["schema"];
+        let codes = schema["properties"]["code"]["enum"].as_array().into_iter().flatten();
+        codes.map(|code| code.as_str().unwrap()).collect()
+    }
+
     /// Every documented pair of operation and status that was not seen.
     pub(crate) fn unseen(&self) -> BTreeSet<(Operation, u16)> {
         let documented = self.operations().into_iter().flat_map(|(method, path)| {

@@ -18,22 +18,22 @@ use super::{
 };
 
 /// A daemon that wants tokens.
-struct Guarded {
-    daemon: Daemon,
+pub(crate) struct Guarded {
+    pub(crate) daemon: Daemon,
     /// The admin token that it made.
-    admin: String,
+    pub(crate) admin: String,
 }
 
 /// A token and its id.
 #[derive(Clone, Debug)]
-struct Made {
-    id: String,
-    token: String,
+pub(crate) struct Made {
+    pub(crate) id: String,
+    pub(crate) token: String,
 }
 
 impl Guarded {
     /// Starts one; the configuration's last section may be `[auth]`.
-    fn start(config: &str) -> Guarded {
+    pub(crate) fn start(config: &str) -> Guarded {
         let config = if config.contains("[auth]") {
             config.to_owned()
         } else {
@@ -69,7 +69,7 @@ impl Guarded {
     }
 
     /// Makes a token; `more` are further members.
-    fn token(&self, scopes: &str, more: &str) -> Made {
+    pub(crate) fn token(&self, scopes: &str, more: &str) -> Made {
         let body = format!(
             r#"{{"name": "{scopes} token", "scopes": ["{}"]{more}}}"#,
             scopes.replace('+', "\", \"")
@@ -98,7 +98,7 @@ impl Guarded {
     }
 }
 
-fn with_token(request: Request, token: &str) -> Request {
+pub(crate) fn with_token(request: Request, token: &str) -> Request {
     if token.is_empty() {
         request
     } else {
@@ -107,7 +107,7 @@ fn with_token(request: Request, token: &str) -> Request {
 }
 
 /// Another secret of the same length.
-fn wrong(token: &str) -> String {
+pub(crate) fn wrong(token: &str) -> String {
     let (head, secret) = token.rsplit_once('_').unwrap();
     format!("{head}_{}", "a".repeat(secret.len()))
 }

@@ -1,25 +1,24 @@
 //! The real service against `openapi.json`, in both directions: what it answers is documented, and what
 //! is documented it answers.
 
-use std::{collections::BTreeSet, io::Write, net::Shutdown};
+mod access;
+mod refusals;
 
-use rustix::process::Signal;
+use std::collections::BTreeSet;
+
 use semaphored::{model::DELIVERIES_MAX, router::Routes};
 
 use super::{
     backup, callbacks,
     contract::Contract,
-    daemon::{Daemon, poll},
+    daemon::Daemon,
     fake_service::{FakeService, Reply},
-    http::{Request, connect, read_response},
+    http::Request,
 };
 
 /// Documented and not provoked: a bug, or a disk that cannot be read any more.
 const NOT_PROVOKED: u16 = 500;
 const CODES_NOT_PROVOKED: [&str; 1] = ["internal"];
-
-/// Requests whose body comes slowly that the web server reads at the same time (`slow_threads_max`).
-const SLOW_REQUESTS_MAX: usize = 256;
 
 const A: &str = r#"{"permits": {"A": 1}}"#;
 const B: &str = r#"{"permits": {"B": 1}}"#;
@@ -34,7 +33,7 @@ fn every_route_is_documented_and_every_operation_exists() {
 
 #[test]
 fn answers_are_documented_and_what_is_documented_is_answered() {
-    let parts: [fn(&mut Contract); 13] = [
+    let parts: [fn(&mut Contract); 18] = [
         service,
         backup::at_the_same_time,
         claims,
@@ -42,12 +41,17 @@ fn answers_are_documented_and_what_is_documented_is_answered() {
         claims_of_a_chosen_id,
         called_back,
         semaphores,
-        members_that_no_call_has,
-        refusals_of_every_call,
-        paths_and_methods,
-        bounds_of_the_service,
-        low_disk_space,
-        stopping,
+        refusals::members_that_no_call_has,
+        refusals::refusals_of_every_call,
+        refusals::paths_and_methods,
+        refusals::bounds_of_the_service,
+        refusals::low_disk_space,
+        refusals::stopping,
+        access::tokens,
+        access::audit_log,
+        access::who_is_refused,
+        access::bounds_of_a_token,
+        access::wrong_tokens,
     ];
     let mut contract = Contract::new();
     // Each has a daemon of its own.
@@ -296,7 +300,7 @@ fn semaphores(contract: &mut Contract) {
         &[
             (201, "PUT", "/api/v1/semaphores/S", all),
             (200, "PUT", "/api/v1/semaphores/S", all),
-            (200, "PUT", "/api/v1/semaphores/S?force=false", r#"{"capacity": 2}"#),
+            (200, "PUT", "/api/v1/semaphores/S?force=false&reason=why", r#"{"capacity": 2}"#),
             (422, "PUT", "/api/v1/semaphores/S", r#"{"capacity": 0}"#),
             (422, "PUT", "/api/v1/semaphores/S", "{}"),
             (200, "GET", "/api/v1/semaphores", ""),
@@ -309,192 +313,16 @@ fn semaphores(contract: &mut Contract) {
             (202, "POST", "/api/v1/semaphores/S/claims", r#"{"permits": 2}"#),
             (409, "PUT", "/api/v1/semaphores/S", r#"{"capacity": 1}"#),
             (409, "PATCH", "/api/v1/semaphores/S", r#"{"capacity": 1}"#),
-            (200, "PATCH", "/api/v1/semaphores/S?force=true", r#"{"capacity": 1}"#),
+            (200, "PATCH", "/api/v1/semaphores/S?force=true&reason=why", r#"{"capacity": 1}"#),
             (200, "PATCH", "/api/v1/semaphores/S", r#"{"max_hold": "1h", "cooldown": null}"#),
             (422, "PATCH", "/api/v1/semaphores/S", r#"{"capacity": null}"#),
             (404, "PATCH", "/api/v1/semaphores/Z", r#"{"capacity": 1}"#),
             (409, "DELETE", "/api/v1/semaphores/S", ""),
-            (204, "DELETE", "/api/v1/semaphores/S?force=true", ""),
+            (204, "DELETE", "/api/v1/semaphores/S?force=true&reason=why", ""),
             (404, "DELETE", "/api/v1/semaphores/S", ""),
         ],
     );
     let patch = Request::new("PATCH", "/api/v1/semaphores/A")
         .with_body("application/merge-patch+json", r#"{"description": null}"#);
     assert_eq!(contract.send(&daemon, &patch).status, 200);
-}
-
-fn members_that_no_call_has(contract: &mut Contract) {
-    let daemon = Daemon::start("[semaphores]\nA = 1\n");
-    let (claim, settings) = (r#"{"permits": {"A": 1}, "x": 1}"#, r#"{"capacity": 1, "x": 1}"#);
-    walk(
-        contract,
-        &daemon,
-        &[
-            (422, "PUT", "/api/v1/claims/a", claim),
-            (422, "POST", "/api/v1/claims", claim),
-            (422, "POST", "/api/v1/semaphores/A/claims", r#"{"x": 1}"#),
-            (422, "POST", "/api/v1/claims/a/renew", r#"{"x": 1}"#),
-            (422, "POST", "/api/v1/claims/a/revoke", r#"{"x": 1}"#),
-            (422, "PUT", "/api/v1/semaphores/A", settings),
-            (422, "PATCH", "/api/v1/semaphores/A", settings),
-        ],
-    );
-}
-
-/// What any call may be refused with before it means anything.
-fn refusals_of_every_call(contract: &mut Contract) {
-    let daemon = Daemon::start("[semaphores]\nA = 1\n");
-    let many = "x".repeat(65 * 1_024);
-    for (method, target) in targets(contract) {
-        let request = || Request::new(&method, &target);
-        let long = Request::new(&method, &format!("{target}?x={}", &many[..5_000]));
-        let crowded = (0..65).fold(request(), |r, number| r.with(&format!("X-{number}"), "x"));
-        let refused = [
-            (400, Request::new(&method, &format!("{target}?bogus=1"))),
-            (400, request().with("Content-Length", "+0")),
-            (413, request().with_body("application/json", many.as_str())),
-            (414, long),
-            (415, request().with_body("text/plain", "{}")),
-            (431, crowded),
-            (501, request().with("Transfer-Encoding", "gzip")),
-        ];
-        for (status, request) in refused {
-            assert_eq!(contract.send(&daemon, &request).status, status, "{method} {target}");
-        }
-    }
-    // A body that ends early.
-    let cut = Request::new("PUT", "/api/v1/claims/a");
-    let mut stream = connect(daemon.address());
-    let head = b"PUT /api/v1/claims/a HTTP/1.1\r\nHost: s\r\nContent-Length: 2000\r\n\r\n{";
-    stream.write_all(head).unwrap();
-    stream.shutdown(Shutdown::Write).unwrap();
-    let response = read_response(stream, false);
-    assert_eq!((response.status, response.code().as_str()), (400, "unreadable-body"));
-    contract.check(&cut, &response);
-    every_slow_thread_taken(contract, &daemon);
-    assert_eq!(daemon.look("/api/v1/service")["claims"], 0);
-}
-
-/// Clients that send their bodies slowly have all the threads there are for them.
-fn every_slow_thread_taken(contract: &mut Contract, daemon: &Daemon) {
-    let head = b"POST /api/v1/claims HTTP/1.1\r\nHost: s\r\nTransfer-Encoding: chunked\r\n\r\n";
-    let slow = || {
-        let mut stream = connect(daemon.address());
-        stream.write_all(head).unwrap();
-        stream
-    };
-    let mut streams: Vec<_> = (0..SLOW_REQUESTS_MAX).map(|_| slow()).collect();
-    for (method, target) in targets(contract) {
-        let chunked = Request {
-            body: b"0\r\n\r\n".into(),
-            ..Request::new(&method, &target).with("Transfer-Encoding", "chunked")
-        };
-        poll(&format!("503 for {method} {target}"), || {
-            let response = daemon.send(&chunked);
-            if response.status != 503 {
-                // A slow one was refused itself, as an earlier request had its thread still.
-                streams.push(slow());
-                return None;
-            }
-            contract.check(&chunked, &response);
-            Some(())
-        });
-    }
-}
-
-/// Every documented operation, with names in its path.
-fn targets(contract: &Contract) -> Vec<(String, String)> {
-    let fill = |path: String| path.replace("{id}", "some").replace("{name}", "A");
-    contract.operations().into_iter().map(|(method, path)| (method, fill(path))).collect()
-}
-
-fn paths_and_methods(contract: &mut Contract) {
-    let daemon = Daemon::start("");
-    walk(contract, &daemon, &[(404, "GET", "/api/v2", ""), (404, "PUT", "/api/v1/claims/", "")]);
-    let documented: BTreeSet<_> = targets(contract).into_iter().collect();
-    let paths: BTreeSet<_> = documented.iter().map(|(_, path)| path.clone()).collect();
-    for path in paths {
-        for method in ["GET", "PUT", "POST", "PATCH", "DELETE", "OPTIONS", "TRACE"] {
-            if !documented.contains(&(method.to_owned(), path.clone())) {
-                let refused = contract.call(&daemon, method, &path, "");
-                let allowed = refused.header("Allow").unwrap().split(", ").map(str::to_owned);
-                let allowed: BTreeSet<_> = allowed.filter(|method| method != "HEAD").collect();
-                let expected = documented.iter().filter(|(_, other)| *other == path);
-                assert_eq!(allowed, expected.map(|(method, _)| method.clone()).collect());
-            }
-        }
-    }
-}
-
-fn bounds_of_the_service(contract: &mut Contract) {
-    let limits = "[limits]\nsemaphores_max = 2\nqueue_claims_max = 1\nclaims_max = 4\n\
-                  waiting_sets_max = 1\n[semaphores]\nA = 1\nB = 1\n";
-    let daemon = Daemon::start(limits);
-    walk(
-        contract,
-        &daemon,
-        &[
-            (503, "PUT", "/api/v1/semaphores/C", r#"{"capacity": 1}"#),
-            (201, "PUT", "/api/v1/claims/a", A),
-            (202, "PUT", "/api/v1/claims/b", A),
-            (429, "PUT", "/api/v1/claims/c", A),
-            (429, "POST", "/api/v1/claims", A),
-            (429, "POST", "/api/v1/semaphores/A/claims", ""),
-            (201, "PUT", "/api/v1/claims/c", B),
-            (503, "PUT", "/api/v1/claims/d", B),
-            (204, "DELETE", "/api/v1/claims/b", ""),
-            (202, "PUT", "/api/v1/claims/d", B),
-        ],
-    );
-}
-
-fn low_disk_space(contract: &mut Contract) {
-    let limits = "[limits]\nfree_bytes_min = 1000000000000000000\n[semaphores]\nA = 1\n";
-    let daemon = Daemon::start(limits);
-    let ready = Request::new("GET", "/readyz");
-    let response = poll("low disk space", || {
-        let response = daemon.send(&ready);
-        (response.status == 503).then_some(response)
-    });
-    contract.check(&ready, &response);
-    walk(
-        contract,
-        &daemon,
-        &[
-            (503, "PUT", "/api/v1/claims/a", A),
-            (503, "POST", "/api/v1/claims", A),
-            (503, "POST", "/api/v1/semaphores/A/claims", ""),
-            (503, "GET", "/api/v1/backup", ""),
-            (200, "GET", "/healthz", ""),
-            (200, "GET", "/api/v1/service", ""),
-        ],
-    );
-}
-
-/// Who blocks while the service stops is told so.
-fn stopping(contract: &mut Contract) {
-    let mut daemon = Daemon::start("[semaphores]\nA = 1\n");
-    walk(
-        contract,
-        &daemon,
-        &[(201, "PUT", "/api/v1/claims/a", A), (202, "PUT", "/api/v1/claims/b", A)],
-    );
-    let requests = [
-        Request::json("PUT", "/api/v1/claims/c?wait=50", A),
-        Request::json("POST", "/api/v1/claims?wait=50", A),
-        Request::json("POST", "/api/v1/semaphores/A/claims?wait=50", ""),
-        Request::json("POST", "/api/v1/claims/b/renew?wait=50", ""),
-    ];
-    let blocked = requests.clone().map(|r| {
-        let body = String::from_utf8(r.body).unwrap();
-        daemon.call_later(&r.method, &r.target, &body)
-    });
-    daemon.wait_for_blocked(4);
-    daemon.signal(Signal::TERM);
-    for (request, thread) in requests.iter().zip(blocked) {
-        let response = thread.join().unwrap();
-        assert_eq!((response.status, response.code().as_str()), (503, "stopping"));
-        contract.check(request, &response);
-    }
-    assert!(daemon.wait_for_exit().success());
 }
