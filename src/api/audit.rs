@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::{Api, Error, Handled, Outcome, Reply, Step, access::Admitted, query::Query};
+use super::{
+    Api, Error, Handled, Outcome, Reply, Step, access::Admitted, query::Query, wire::Seconds,
+};
 use crate::{
     model::{Actor, AuditEntry, Note, Revision, SemaphoreSettings, SemaphoreState},
     semaphore::Seen,
@@ -22,7 +24,7 @@ impl Api {
             since: query.time("since")?,
             until: query.time("until")?,
             token: query.token()?,
-            actor: query.word("actor")?,
+            actor: query.actor()?,
             action: query.word("action")?,
             object: query.word("object")?,
             result: query.word("result")?,
@@ -105,7 +107,7 @@ pub fn settings_changed(
 
 /// Settings under the names that requests give them.
 fn settings(settings: &SemaphoreSettings) -> Map<String, Value> {
-    let seconds = |duration: Duration| json!(duration.as_secs_f64());
+    let seconds = |duration: Duration| json!(Seconds(duration));
     let state = match settings.state {
         SemaphoreState::Open => "open",
         SemaphoreState::Draining => "draining",
@@ -150,6 +152,6 @@ mod tests {
         assert_eq!(changed.new.as_deref(), Some("{\"capacity\":7}"));
         let made = settings_changed(row(), None, &new);
         assert_eq!(made.old, None);
-        assert!(made.new.unwrap().contains("\"cooldown\":0.0"));
+        assert!(made.new.unwrap().contains("\"cooldown\":0,"));
     }
 }

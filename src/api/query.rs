@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{Call, Error, audit::read_page, body::shorten};
 use crate::model::{
-    Holder, Invalid, Note, Priority, Revision, SemaphoreName, Sequence, TokenId, WallTime, nearest,
-    parse_duration,
+    Actor, Holder, Invalid, Note, Priority, Revision, SemaphoreName, Sequence, TokenId, WallTime,
+    nearest, parse_duration,
 };
 use crate::semaphore::core::{Cursor, ListedState, Place};
 
@@ -96,6 +96,15 @@ impl<'c> Query<'c> {
     /// `token`: the id of one.
     pub(super) fn token(&self) -> Result<Option<TokenId>, Error> {
         self.take("token", TokenId::new)
+    }
+
+    /// `actor`: a kind of actor.
+    pub(super) fn actor(&self) -> Result<Option<String>, Error> {
+        self.take("actor", |text| {
+            let is_kind = Actor::KINDS.contains(&text);
+            let invalid = || Invalid { allowed: Actor::KINDS.join(", ") };
+            is_kind.then(|| text.to_owned()).ok_or_else(invalid)
+        })
     }
 
     /// A word that is compared with one in the audit log.

@@ -25,6 +25,9 @@ pub enum Actor {
 }
 
 impl Actor {
+    /// All that [`Actor::as_str`] may say.
+    pub const KINDS: [&'static str; 4] = ["token", "anonymous", "configuration", "daemon"];
+
     /// Whoever has this token.
     #[must_use]
     pub fn of(token: &Token) -> Actor {
