@@ -100,6 +100,12 @@ pub(crate) fn send(address: SocketAddr, request: &Request) -> Response {
     exchange(address, &request.bytes(), request.method == "HEAD")
 }
 
+/// The same over a connection that the test has made.
+pub(crate) fn send_over(mut stream: TcpStream, request: &Request) -> Response {
+    stream.write_all(&request.bytes()).unwrap();
+    read_response(stream, request.method == "HEAD")
+}
+
 /// Sends a request to a daemon that may be ending; the status, if one came.
 pub(crate) fn try_send(address: SocketAddr, request: &Request) -> Option<u16> {
     let mut stream = TcpStream::connect(address).ok()?;

@@ -44,12 +44,12 @@ impl Guarded {
         Guarded { daemon, admin: admin.trim_end().to_owned() }
     }
 
-    fn call(&self, token: &str, method: &str, target: &str, body: &str) -> Response {
+    pub(crate) fn call(&self, token: &str, method: &str, target: &str, body: &str) -> Response {
         self.daemon.send(&with_token(Request::json(method, target, body), token))
     }
 
     /// The same by the admin, who has to be answered with this status.
-    fn admin(&self, status: u16, method: &str, target: &str, body: &str) -> Response {
+    pub(crate) fn admin(&self, status: u16, method: &str, target: &str, body: &str) -> Response {
         let answer = self.call(&self.admin, method, target, body);
         assert_eq!(answer.status, status, "{method} {target}: {answer:?}");
         answer
@@ -79,7 +79,7 @@ impl Guarded {
         Made { id: text("id"), token: text("token") }
     }
 
-    fn look(&self, target: &str) -> Value {
+    pub(crate) fn look(&self, target: &str) -> Value {
         self.admin(200, "GET", target, "").json()
     }
 
@@ -92,7 +92,7 @@ impl Guarded {
     }
 
     /// The rows of the audit log that a query finds, newest first.
-    fn audit(&self, query: &str) -> Vec<Value> {
+    pub(crate) fn audit(&self, query: &str) -> Vec<Value> {
         let page = self.look(&format!("/api/v1/audit?{query}"));
         page["entries"].as_array().unwrap().clone()
     }

@@ -4,6 +4,7 @@ mod errors;
 mod hostile;
 mod left_behind;
 mod site;
+mod smuggling;
 mod waiting;
 
 use std::{

@@ -36,6 +36,20 @@ fn the_headers_that_the_service_reads_are_passed_on() {
     }
 }
 
+/// The service believes NGINX where a client is, so NGINX must say it and pass on nothing that a client said of it.
+#[test]
+fn where_a_client_is_is_said_by_nginx_alone() {
+    let directives: Vec<&str> = SITE.lines().map(str::trim).collect();
+    assert!(directives.contains(&"proxy_pass_request_headers off;"));
+    assert!(directives.contains(&"proxy_set_header X-Forwarded-For $remote_addr;"));
+    let about = |name: &str| {
+        let start = format!("proxy_set_header {name} ");
+        directives.iter().filter(|line| line.to_ascii_lowercase().starts_with(&start)).count()
+    };
+    // One for both locations: in a location with one of its own, none of the server's would count.
+    assert_eq!((about("x-forwarded-for"), about("forwarded"), about("x-real-ip")), (1, 0, 0));
+}
+
 /// A certificate of an authority that nobody else knows.
 struct TlsFiles {
     authority: String,
