@@ -62,7 +62,9 @@ impl Api {
     fn semaphores_or_wait(&self, call: &Admitted<'_>, name: Option<SemaphoreName>) -> Handled {
         let query = Query::of(call, &["since", "wait"])?;
         let (since, wait) = (query.since()?, query.wait(self.options.wait_max)?);
-        if let Some(block) = wait.wait {
+        // As with a name that nobody has, there is nothing to wait for: a hidden one must not show by the time it takes.
+        let is_hidden = name.as_ref().is_some_and(|name| !call.caller.sees(name));
+        if let Some(block) = wait.wait.filter(|_| !is_hidden) {
             let since = since.unwrap_or(self.service.committed());
             let (api, caller, asker) = (self.clone(), call.caller.clone(), call.asker());
             let watch = BlockedWatch { api, caller, asker, name, since, block, wait };

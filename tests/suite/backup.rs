@@ -63,7 +63,7 @@ fn restore(daemon: &Daemon, file: &Path) -> Output {
     finish(start(&mut command))
 }
 
-fn restored(daemon: &Daemon, file: &Path) -> String {
+pub(crate) fn restored(daemon: &Daemon, file: &Path) -> String {
     let output = restore(daemon, file);
     assert!(output.status.success(), "{}", text(&output.stderr));
     text(&output.stdout)

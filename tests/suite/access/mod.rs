@@ -4,8 +4,10 @@ mod audit;
 mod bounds;
 mod client;
 mod config;
+mod hidden;
 mod life;
 mod matrix;
+mod restored;
 mod secrets;
 
 use std::{fs, thread};
