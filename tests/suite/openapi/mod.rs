@@ -119,6 +119,8 @@ fn claims(contract: &mut Contract) {
             (404, "POST", "/api/v1/claims/d/renew", ""),
             (422, "POST", "/api/v1/claims/a/renew", r#"{"ttl": 0}"#),
             (200, "POST", "/api/v1/claims/a/renew", r#"{"ttl": "10m"}"#),
+            (200, "POST", "/api/v1/claims/a/renew", r#"{"job": "one"}"#),
+            (409, "POST", "/api/v1/claims/a/renew", r#"{"job": "two"}"#),
             (200, "POST", "/api/v1/claims/a/renew", ""),
             (202, "POST", "/api/v1/claims/b/renew", ""),
             (200, "GET", "/api/v1/claims/a", ""),
