@@ -119,6 +119,9 @@ impl Service {
         if state.is_stopping() {
             return Attempt::Done(Err(Refusal::Stopping));
         }
+        // If the token was revoked just now, those who end its requests have not seen this one.
+        let is_valid = |token| state.is_valid(token, self.shared.clock.now().wall);
+        let slot = slot.filter(|_| asker.token.as_deref().is_none_or(is_valid));
         let (now, outcome) =
             self.shared.apply_for(&mut state, asker.behalf(), command(slot.is_some()));
         let outcome = match outcome {

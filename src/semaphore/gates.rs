@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{Asker, gate::Gate};
-use crate::model::{Sequence, TokenId};
+use crate::model::{Sequence, TokenId, WallTime};
 
 /// The gates of all claims that requests block on. Guarded by the state's lock.
 #[derive(Default)]
@@ -100,10 +100,13 @@ impl Gates {
         request.is_none_or(|request| request.over)
     }
 
-    /// Whether one of those who block on the claim is there, as far as can be known. Takes microseconds.
-    pub(super) fn is_anybody_there(&self, sequence: Sequence) -> bool {
-        self.holders(sequence)
-            .any(|request| request.asker.peer.as_ref().is_none_or(|peer| !peer.is_gone()))
+    /// Whether one of those who block on the claim is there, as far as can be known, with a token whose time is not over:
+    /// without one he would not be told. Takes microseconds.
+    pub(super) fn is_anybody_there(&self, sequence: Sequence, now: WallTime) -> bool {
+        self.holders(sequence).any(|BlockedRequest { asker, .. }| {
+            asker.token.as_ref().is_none_or(|token| !token.has_expired(now))
+                && asker.peer.as_ref().is_none_or(|peer| !peer.is_gone())
+        })
     }
 
     /// Notes that the core knows: all requests of the claim's holder are over. Wakes them.
@@ -160,14 +163,14 @@ mod tests {
             gates.enter(claim, Role::Holder, Asker { token: None, peer: Some(Arc::clone(&peer)) });
         let (_, second) = gates.enter(claim, Role::Holder, Asker::default());
         closed.store(true, Ordering::Relaxed);
-        assert!(gates.is_anybody_there(claim), "of the second nothing is known");
+        assert!(gates.is_anybody_there(claim, WallTime(0)), "of the second nothing is known");
         assert!(gates.leave(second) && !gates.leave(second));
-        assert!(!gates.is_anybody_there(claim), "a watcher does not count");
+        assert!(!gates.is_anybody_there(claim, WallTime(0)), "a watcher does not count");
         gates.end_all(claim);
         assert!(gates.is_over(first) && !gates.is_over(watcher));
         // The claim's holder comes back before the dead request has gone.
         let (_, third) = gates.enter(claim, Role::Holder, Asker::default());
-        assert!(gates.is_anybody_there(claim));
+        assert!(gates.is_anybody_there(claim, WallTime(0)));
         assert!(!gates.end(first) && !gates.leave(first) && !gates.leave(watcher));
         let (_, other) = gates.enter(claim, Role::Watcher, Asker::default());
         assert!(!gates.end(other), "the core does not count watchers");

@@ -97,7 +97,7 @@ impl State {
         let State { core, gates, .. } = self;
         let mut gone: Vec<Sequence> = Vec::new();
         let mut there = |sequence| {
-            let there = gates.is_anybody_there(sequence);
+            let there = gates.is_anybody_there(sequence, now.wall);
             if !there {
                 gone.push(sequence);
             }

@@ -4,6 +4,7 @@ mod audit;
 mod bounds;
 mod client;
 mod config;
+mod expiry;
 mod hidden;
 mod life;
 mod matrix;
