@@ -75,6 +75,17 @@ impl Endpoint {
         }
     }
 
+    /// Whether a job needs it to keep or to give back what it has.
+    fn keeps_claims(&self) -> bool {
+        matches!(self, Endpoint::RenewClaim(_) | Endpoint::DeleteClaim(_))
+    }
+
+    /// Whether `anonymous = "read"` opens it. Where callbacks go is nobody's business on a wall.
+    fn is_for_a_wall(&self) -> bool {
+        let reads = matches!(self.access(), Access::Scope(Scope::Read) | Access::ReadOrClaim);
+        reads && !matches!(self, Endpoint::ListTargets)
+    }
+
     /// What the audit log calls it and on what it is, if it is an act of an admin.
     pub(super) fn act(&self) -> Option<(&'static str, String)> {
         match self {
@@ -174,28 +185,29 @@ impl Api {
             return Ok(Caller::Anyone);
         }
         let is_open = access == Access::Open
-            || (self.options.auth == Auth::AnonymousRead
-                && matches!(access, Access::Scope(Scope::Read) | Access::ReadOrClaim));
+            || (self.options.auth == Auth::AnonymousRead && call.endpoint.is_for_a_wall());
         let caller = match &call.credentials {
             // A wall that shows the state keeps doing so when a browser sends what it has.
             _ if access == Access::Open => return Ok(Caller::Anonymous),
             Credentials::None if is_open => return Ok(Caller::Anonymous),
             Credentials::None => return Err((Caller::Anonymous, Error::TokenMissing)),
             Credentials::Malformed => return Err((Caller::Anonymous, self.wrong_token(call))),
-            Credentials::Token(text) => match self.service.authenticate(text) {
-                Ok(token) => Caller::Token(token),
-                Err(TokenRefusal::Unknown) => {
-                    return Err((Caller::Anonymous, self.wrong_token(call)));
+            Credentials::Token(text) => {
+                match self.service.authenticate(text, call.endpoint.keeps_claims()) {
+                    Ok(token) => Caller::Token(token),
+                    Err(TokenRefusal::Unknown) => {
+                        return Err((Caller::Anonymous, self.wrong_token(call)));
+                    }
+                    Err(TokenRefusal::Expired { token, at }) => {
+                        let error = Error::TokenExpired { name: token.name.to_string(), at };
+                        return Err((Caller::Token(token), error));
+                    }
+                    Err(TokenRefusal::TooManyRequests { token, per_second_max }) => {
+                        let error = Error::TooManyRequests { per_second_max };
+                        return Err((Caller::Token(token), error));
+                    }
                 }
-                Err(TokenRefusal::Expired { token, at }) => {
-                    let error = Error::TokenExpired { name: token.name.to_string(), at };
-                    return Err((Caller::Token(token), error));
-                }
-                Err(TokenRefusal::TooManyRequests { token, per_second_max }) => {
-                    let error = Error::TooManyRequests { per_second_max };
-                    return Err((Caller::Token(token), error));
-                }
-            },
+            }
         };
         match missing(access, &caller) {
             None => Ok(caller),

@@ -89,7 +89,10 @@ impl Api {
         wait: Wait,
         location: bool,
     ) -> Handled {
-        self.check_request(call, &request)?;
+        // What was right when the claim was made is right when it is asked for again, whatever became of the token.
+        if !self.service.is_own(&id, &call.asker()) {
+            self.check_request(call, &request)?;
+        }
         self.check_callback(&id, &request)?;
         let shape = Shape { renews: false, location, wait, blocked: false };
         self.attempted(call, self.service.acquire(id, request, wait.wait, call.asker()), shape)
@@ -210,7 +213,8 @@ impl Api {
     }
 
     pub(super) fn list_claims(&self, call: &Admitted<'_>) -> Handled {
-        let query = Query::of(call, &["semaphore", "state", "holder", "limit", "after"])?;
+        let query = Query::of(call, &["semaphore", "state", "holder", "token", "limit", "after"])?;
+        let token = query.token()?;
         let filter = ListFilter {
             semaphore: query.semaphore()?,
             state: query.state()?,
@@ -229,8 +233,10 @@ impl Api {
                 return Err(Reply::error(error, found.revision));
             }
         }
-        let Seen { what: page, revision } =
-            self.service.list(&filter, |claim| call.caller.lists(claim));
+        let Seen { what: page, revision } = self.service.list(&filter, |claim| {
+            let is_its = token.as_ref().is_none_or(|token| claim.owner.as_ref() == Some(token));
+            is_its && call.caller.lists(claim)
+        });
         let body = ClaimsBody {
             claims: page.claims.iter().map(|claim| ClaimBody::live(claim).in_a_list()).collect(),
             next: page.next.map(write_cursor),

@@ -64,6 +64,7 @@ impl Api {
                 Error::QueueFull { semaphore: semaphore.to_string(), claims_max }
             }
             core::Error::TokenClaimsFull { claims_max } => Error::TokenClaimsFull { claims_max },
+            core::Error::TokenRefused => Error::TokenInvalid,
             core::Error::UnknownToken(id) => Error::UnknownToken { id: id.to_string() },
             core::Error::Full { bound, limit } => Error::ServiceFull { bound, limit },
         }

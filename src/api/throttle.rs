@@ -5,11 +5,13 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
+
+use crate::model::network_of;
 
 /// Wrong tokens from one address in a minute; more are answered 429.
 const WRONG_MAX: u32 = 100;
@@ -58,7 +60,7 @@ impl Throttle {
                 now
             }
         };
-        let key = address.map(network);
+        let key = address.map(network_of);
         let key = if counts.wrong.contains_key(&key) || counts.wrong.len() < ADDRESSES_MAX {
             key
         } else {
@@ -74,20 +76,10 @@ impl Throttle {
     }
 }
 
-/// What counts as one address: of IPv6 the first 64 bits, since whoever has one address has all of those (RFC 4291,
-/// section 2.5.4).
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => match address.to_ipv4_mapped() {
-            Some(address) => address.into(),
-            None => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
 
     #[test]

@@ -1,6 +1,6 @@
 //! What an admin did and what was refused, for whoever looks it up later.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -97,4 +97,17 @@ pub struct Tries {
     pub minute: WallTime,
     /// How many so far.
     pub count: u32,
+}
+
+/// What counts as one address: of IPv6 the first 64 bits, since whoever has one address has all of those (RFC 4291,
+/// section 2.5.4).
+#[must_use]
+pub fn network_of(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => match address.to_ipv4_mapped() {
+            Some(address) => address.into(),
+            None => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        },
+    }
 }

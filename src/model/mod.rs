@@ -17,7 +17,7 @@ mod time;
 mod token;
 mod units;
 
-pub use self::audit::{Actor, AuditEntry, Tries};
+pub use self::audit::{Actor, AuditEntry, Tries, network_of};
 pub use self::callback::{
     Callback, CallbackRecord, DELIVERIES_MAX, Delivery, DeliveryFailure, DeliveryResult, VARS_MAX,
     Vars,

@@ -2,7 +2,8 @@
 //!
 //! A refused try changes nothing, and whoever makes many of them must not fill the disk. So tries with the same code from
 //! the same address within a minute are one row, which is written at most every few seconds with their number so far, and
-//! there are at most [`TRIES_MAX`] such rows a minute; more are counted under no address.
+//! there are at most [`TRIES_MAX`] such rows a minute; more are counted under no address. Of IPv6 the network is the
+//! address.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -11,7 +12,7 @@ use std::{
 
 use super::{Refusal, Seen, Service, Shared, claims::unreadable, core::Command, state::State};
 use crate::{
-    model::{AuditEntry, Event, Revision, Tries, WallTime},
+    model::{AuditEntry, Event, Revision, Tries, WallTime, network_of},
     storage::{AuditFilter, AuditRow},
 };
 
@@ -28,6 +29,8 @@ pub(super) struct AuditTail {
     /// Committed or about to be, and not folded.
     rows: VecDeque<AuditRow>,
     tries: BTreeMap<TryKey, Tried>,
+    /// How many different tries there were in a minute.
+    of_minute: (WallTime, usize),
 }
 
 struct Tried {
@@ -56,13 +59,17 @@ impl AuditTail {
 
     fn note(&mut self, entry: AuditEntry, now: WallTime) {
         let minute = WallTime(now.0 - now.0.rem_euclid(MINUTE_MS));
-        let of_minute = self.tries.range((minute, None, "".into())..).count();
-        let key = (minute, entry.address, entry.result.clone());
-        let key = if of_minute >= TRIES_MAX && !self.tries.contains_key(&key) {
-            (minute, None, entry.result.clone())
-        } else {
-            key
-        };
+        if self.of_minute.0 != minute {
+            self.of_minute = (minute, 0);
+        }
+        // Whoever has one IPv6 address has a network of them.
+        let mut key = (minute, entry.address.map(network_of), entry.result.clone());
+        if !self.tries.contains_key(&key) {
+            self.of_minute.1 += 1;
+            if self.of_minute.1 > TRIES_MAX {
+                key.1 = None;
+            }
+        }
         let entry = AuditEntry { address: key.1, ..entry };
         let count = self.tries.get(&key).map_or(0, |tried| tried.count).saturating_add(1);
         self.tries.insert(key, Tried { entry, count, is_noted: false });

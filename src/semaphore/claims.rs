@@ -81,6 +81,14 @@ impl Service {
         self.attempt(wait, asker, again, |blocks| Command::Acquire { id, request, blocks })
     }
 
+    /// Whether a live claim belongs to the token that asks.
+    #[must_use]
+    pub fn is_own(&self, id: &ClaimId, asker: &Asker) -> bool {
+        let Some(token) = &asker.token else { return false };
+        let state = self.shared.state.lock();
+        state.core.claim(id).is_some_and(|view| view.claim.owner.as_ref() == Some(&token.id))
+    }
+
     /// Whether the id is that of a claim that lives, or of one that ended and is remembered: then an acquire makes no new
     /// one.
     #[must_use]
@@ -119,9 +127,6 @@ impl Service {
         if state.is_stopping() {
             return Attempt::Done(Err(Refusal::Stopping));
         }
-        // If the token was revoked just now, those who end its requests have not seen this one.
-        let is_valid = |token| state.is_valid(token, self.shared.clock.now().wall);
-        let slot = slot.filter(|_| asker.token.as_deref().is_none_or(is_valid));
         let (now, outcome) =
             self.shared.apply_for(&mut state, asker.behalf(), command(slot.is_some()));
         let outcome = match outcome {

@@ -211,7 +211,7 @@ impl Service {
                 // What was not told yet waits for the next pulse.
                 let news = since < told && state.core.is_semaphore_touched(name, since);
                 let now = self.shared.clock.now().wall;
-                let refused = asker.token.as_ref().is_some_and(|t| !state.is_valid(t, now));
+                let refused = asker.token.as_ref().is_some_and(|t| !state.core.is_good(t, now));
                 state.is_stopping() || gone || news || refused
             };
             let gone = asker.peer.as_ref().is_some_and(|peer| peer.has_hung_up());

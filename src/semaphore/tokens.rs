@@ -87,11 +87,16 @@ impl Uses {
 }
 
 impl Service {
-    /// Whether this is a token, and may be used now.
+    /// Whether this is a token, and may be used now. What `is_exempt` counts for no bound: a release or a renewal is never
+    /// refused for what else its token does.
     ///
     /// # Errors
     /// When it may not.
-    pub fn authenticate(&self, text: &TokenText) -> Result<Arc<Token>, TokenRefusal> {
+    pub fn authenticate(
+        &self,
+        text: &TokenText,
+        is_exempt: bool,
+    ) -> Result<Arc<Token>, TokenRefusal> {
         // Whether the id is known must not show in the time that this takes.
         let hash = text.hash();
         let mut state = self.shared.state.lock();
@@ -104,7 +109,8 @@ impl Service {
             return Err(TokenRefusal::Expired { token, at });
         }
         let per_second_max = self.shared.options.token_requests_per_second_max;
-        if !state.uses.note(&token.id, (now, Instant::now()), per_second_max) {
+        let is_within = state.uses.note(&token.id, (now, Instant::now()), per_second_max);
+        if !is_within && !is_exempt {
             return Err(TokenRefusal::TooManyRequests { token, per_second_max });
         }
         Ok(token)
@@ -114,7 +120,7 @@ impl Service {
     #[must_use]
     pub fn is_valid(&self, token: &Token) -> bool {
         let state = self.shared.state.lock();
-        state.is_valid(token, self.shared.clock.now().wall)
+        state.core.is_good(token, self.shared.clock.now().wall)
     }
 
     /// All tokens, by id, with when they were used last.
@@ -191,14 +197,6 @@ impl Service {
         self.shared.end_requests(&mut state, id);
         state.uses.0.remove(id);
         Ok(Seen { what: (), revision })
-    }
-}
-
-impl State {
-    /// Whether a token that was right when a request began still is.
-    pub(super) fn is_valid(&self, token: &Token, now: WallTime) -> bool {
-        let present = self.core.token(&token.id);
-        present.is_some_and(|present| present.hash == token.hash && !present.has_expired(now))
     }
 }
 

@@ -84,7 +84,7 @@ fn query_parameters_of_every_call() {
         ("GET", "/healthz", "", ""),
         ("GET", "/readyz", "", ""),
         ("GET", "/openapi.json", "", ""),
-        ("GET", "/api/v1/claims", "", "semaphore, state, holder, limit, after"),
+        ("GET", "/api/v1/claims", "", "semaphore, state, holder, token, limit, after"),
         ("POST", "/api/v1/claims", SIM, "wait"),
         ("PUT", "/api/v1/claims/a", SIM, "wait"),
         ("GET", "/api/v1/claims/a", "", "since, wait"),
@@ -129,6 +129,7 @@ fn query_parameters_of_every_call() {
             ("after", ["x", "7", "q200.1", "s"], "the `next` of the page before"),
             ("semaphore", ["a.b", "", "-", "a%20b"], "1 to 64 of A-Z a-z"),
             ("holder", ["", "%0a", "a%00", "%7f"], "1 to 512 bytes of text"),
+            ("token", ["", "A", "abc", "a-b-c"], "4 to 32 of a-z 0-9"),
         ] {
             for value in wrong.iter().filter(|_| known.split(", ").any(|known| known == name)) {
                 let says: &[&str] = &[&format!("query parameter `{name}` must be"), allowed];

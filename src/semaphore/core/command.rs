@@ -215,6 +215,9 @@ pub enum Error {
         /// The bound.
         claims_max: u32,
     },
+    /// The token on whose behalf the command is was revoked, or has expired.
+    #[error("the token is not good any more")]
+    TokenRefused,
     /// There is no such token.
     #[error("there is no token {0}")]
     UnknownToken(TokenId),

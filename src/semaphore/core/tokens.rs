@@ -22,6 +22,13 @@ impl Core {
         self.tokens.values()
     }
 
+    /// Whether a token is as it was: not revoked, not rotated, not expired.
+    #[must_use]
+    pub fn is_good(&self, token: &Token, now: WallTime) -> bool {
+        let present = self.tokens.get(&token.id);
+        present.is_some_and(|present| present.hash == token.hash && !present.has_expired(now))
+    }
+
     /// How many live claims a token has.
     #[must_use]
     pub fn claims_of_token(&self, id: &TokenId) -> u32 {

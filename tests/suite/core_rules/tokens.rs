@@ -142,3 +142,22 @@ fn the_audit_log_says_nothing_of_what_was_not_done() {
          2 remove A force audit   | revoked a, removed A, audit act",
     );
 }
+
+#[test]
+fn a_command_that_was_let_in_before_its_token_was_revoked_does_nothing() {
+    let mut run = super::Run::new(Limits::default());
+    for line in ["0 set A 1", "0 token farm", "1 acquire a A by=farm"] {
+        run.line(line);
+    }
+    run.by = Some(run.core.token(&super::token_id("farm")).unwrap().clone());
+    let by = run.by.clone();
+    run.line("2 untoken farm");
+    for line in ["3 renew a", "3 release a", "3 acquire b A"] {
+        let command = {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            run.command(words[1], &words[2..])
+        };
+        run.by = by.clone();
+        assert_eq!(run.apply(command), "! the token is not good any more", "{line}");
+    }
+}
