@@ -10,6 +10,9 @@
 //! breaker). First tries go out all the same, in the order in which they are due, so that a claim does not end without
 //! one because of others that failed.
 //!
+//! A delivery of which it is not known how its last try ended, after a start of this process, waits for a gap as if that
+//! had failed, but for half of what is left of its offer at most: the job may be about to start, and then confirms first.
+//!
 //! A receiver that says `Retry-After` *pauses* its lane: nothing goes there until then, but for two things. What somebody
 //! asks for goes out. And a first try goes out at once when the pause would take more than half of the time for which its
 //! offer stands: a job needs the rest to start and confirm, and no offer ends without one try because of a pause. A pause
@@ -139,14 +142,38 @@ impl Schedule {
         (tries, stands_until): (usize, Instant),
         now: Instant,
     ) {
+        let kind = if tries == 0 { Kind::First } else { Kind::Again };
+        self.plan_new(sequence, lane, (kind, tries, half_way(stands_until, now)), now);
+    }
+
+    /// Like [`Schedule::add`] for one whose last try may have started its job a moment ago. `chance` is from 0 to 1.
+    pub(super) fn resume(
+        &mut self,
+        sequence: Sequence,
+        lane: LaneName,
+        (tries, stands_until): (usize, Instant),
+        now: Instant,
+        chance: f64,
+    ) {
+        let patient_until = half_way(stands_until, now);
+        let due = patient_until.min(now + gap(tries, chance));
+        // Nobody may have got that last call: so no pause holds this one beyond its time.
+        self.plan_new(sequence, lane, (Kind::First, tries, patient_until), due);
+    }
+
+    fn plan_new(
+        &mut self,
+        sequence: Sequence,
+        lane: LaneName,
+        (kind, tries, patient_until): (Kind, usize, Instant),
+        due: Instant,
+    ) {
         if self.deliveries.contains_key(&sequence) || tries >= DELIVERIES_MAX {
             return;
         }
-        let kind = if tries == 0 { Kind::First } else { Kind::Again };
-        let patient_until = now + stands_until.saturating_duration_since(now) / 2;
-        let (due, is_asked, is_over) = (None, false, false);
-        let planned = Planned { lane, tries, kind, due, patient_until, is_asked, is_over };
-        self.plan(sequence, planned, now);
+        let (is_asked, is_over) = (false, false);
+        let planned = Planned { lane, tries, kind, due: None, patient_until, is_asked, is_over };
+        self.plan(sequence, planned, due);
     }
 
     /// Plans a delivery for now because somebody asks for it, whatever the breaker and a pause say. One that `is_over` is
@@ -414,6 +441,11 @@ impl Lane {
             self.open_until = Some(now + OPEN_FOR);
         }
     }
+}
+
+/// When half of what is left of an offer's time is over.
+fn half_way(stands_until: Instant, now: Instant) -> Instant {
+    now + stands_until.saturating_duration_since(now) / 2
 }
 
 /// How long after its `tries`th try a delivery is tried again.
