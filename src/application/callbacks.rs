@@ -81,6 +81,7 @@ struct TargetTable {
     template: Option<String>,
     #[serde(default)]
     vars: BTreeMap<String, String>,
+    allow_vars: Option<Vec<String>>,
     #[serde(default)]
     allow_cidrs: Vec<String>,
 }
@@ -146,6 +147,7 @@ impl TargetTable {
             headers: self.headers.into_iter().map(|(name, text)| (name, text.0)).collect(),
             template: self.template,
             vars: self.vars.into_iter().collect(),
+            allow_vars: self.allow_vars,
             allow_cidrs: self.allow_cidrs,
         })
     }
@@ -226,6 +228,7 @@ mod tests {
             secret = "glpat-1"
             allow_cidrs = ["10.0.0.0/8"]
             vars = { project = "fpga/core" }
+            allow_vars = ["BRANCH", "SIM_*"]
             [callbacks.targets.chat]
             preset = "generic"
             url = "http://chat/hook"

@@ -69,6 +69,17 @@ pub enum Refusal {
         /// The var.
         name: String,
     },
+    /// A var that the configuration does not allow.
+    #[error(
+        "callback target {target} does not take the var `{name}`: leave it out, or an admin adds \"{name}\" to \
+         `allow_vars` of [callbacks.targets.{target}] in the configuration"
+    )]
+    VarNotAllowed {
+        /// The target.
+        target: TargetName,
+        /// The var.
+        name: String,
+    },
     /// More vars than the receiver takes.
     #[error("callback target {target} takes at most {max} vars besides those that it needs")]
     TooManyVars {

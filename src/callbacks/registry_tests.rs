@@ -43,12 +43,23 @@ fn settings(targets: &[(&str, TargetSettings)], allow: &[AllowSettings]) -> Sett
     Settings { targets: named.collect(), allow: allow.to_vec(), ..Settings::default() }
 }
 
+fn allowing(vars: &[&str], target: TargetSettings) -> TargetSettings {
+    let allow_vars = vars.iter().map(|&name| name.to_owned()).collect();
+    TargetSettings { allow_vars: Some(allow_vars), ..target }
+}
+
 fn farm() -> Registry {
     let github = [("repository", "fpga/core"), ("event_type", "permit")];
     let api = "https://gitlab.example/api/v4";
     let targets = [
-        ("github", target("github-dispatch", "https://api.github.com", "x", &github)),
-        ("gitlab-fpga", target("gitlab-play", api, "x", &[("project", "fpga/core")])),
+        (
+            "github",
+            allowing(&["v*"], target("github-dispatch", "https://api.github.com", "x", &github)),
+        ),
+        (
+            "gitlab-fpga",
+            allowing(&["SEED", "*"], target("gitlab-play", api, "x", &[("project", "fpga/core")])),
+        ),
         (
             "jenkins",
             TargetSettings {
@@ -134,6 +145,15 @@ fn callbacks_that_do_not_fit_are_refused_with_what_to_change() {
             "the var `job` of callback target jenkins must be a job's full name",
         ),
         (to("jenkins", &[("job", "a"), ("token", "x")]), "`token` is used by the service itself"),
+        (
+            to("jenkins", &[("job", "a"), ("BRANCH", "x")]),
+            "callback target jenkins does not take the var `BRANCH`: leave it out, or an admin adds \"BRANCH\" to \
+             `allow_vars` of [callbacks.targets.jenkins] in the configuration",
+        ),
+        (
+            to("gitlab-fpga", &[("job_id", "1"), ("BASH_ENV", "x")]),
+            "callback target gitlab-fpga does not take the var `BASH_ENV`",
+        ),
         (to("chat", &[]), "callback target chat needs the var `room`: give it in `vars`, any text"),
         (
             to("chat", &[("room", "1"), ("floor", "2")]),
@@ -274,6 +294,11 @@ fn wrong_targets_say_where_and_what() {
         (
             TargetSettings { vars: owned(&[("SEMAPHORE_CLAIM_ID", "")]), ..play() },
             "`vars.SEMAPHORE_CLAIM_ID` is not for you to set",
+        ),
+        (allowing(&["a-b"], play()), "`allow_vars`: \"a-b\" is no name of a var"),
+        (
+            TargetSettings { template: Some("1".into()), ..allowing(&["a"], generic()) },
+            "`allow_vars` has no use beside `template`",
         ),
         (
             TargetSettings { allow_cidrs: vec!["10.0.0.0".into()], ..play() },

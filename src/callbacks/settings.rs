@@ -72,6 +72,8 @@ pub struct TargetSettings {
     pub template: Option<String>,
     /// Vars that are the same for all claims.
     pub vars: Vec<(String, String)>,
+    /// Further vars that a claim may give: names, or beginnings with a `*` behind.
+    pub allow_vars: Option<Vec<String>>,
     /// Ranges that its name may resolve to besides public ones.
     pub allow_cidrs: Vec<String>,
 }
@@ -246,6 +248,17 @@ pub enum ConfigProblem {
     /// The vars break their grammar.
     #[error("`vars` must be {0}")]
     Vars(Invalid),
+    /// Not the name of a var.
+    #[error(
+        "`allow_vars`: {0:?} is no name of a var: write letters, digits and `_` (no digit first), with a `*` at the end \
+         for all that begin so"
+    )]
+    AllowVar(String),
+    /// Two keys that say the same.
+    #[error(
+        "`allow_vars` has no use beside `template`, which names the vars of a claim: leave it out"
+    )]
+    AllowVarsAndTemplate,
     /// A var that the preset does not take.
     #[error(
         "`vars.{name}` is not for you to set: preset {preset} uses the name itself; see {docs}"

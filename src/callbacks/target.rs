@@ -8,6 +8,7 @@ use std::path::Path;
 use ipnet::IpNet;
 
 use super::{
+    allow_vars::AllowVars,
     declared::{self, Secrets},
     event::Event,
     headers,
@@ -33,6 +34,7 @@ pub struct Target {
     headers: Vec<(String, Secret)>,
     template: Option<Template>,
     fixed: Vars,
+    allow_vars: AllowVars,
     allow: Vec<IpNet>,
 }
 
@@ -61,6 +63,10 @@ impl Target {
         let template = given.template.as_deref().map(Template::parse).transpose();
         let fixed = Vars::new(given.vars.clone()).map_err(ConfigProblem::Vars)?;
         declared::check_fixed(preset, &fixed)?;
+        if given.template.is_some() && given.allow_vars.is_some() {
+            return Err(ConfigProblem::AllowVarsAndTemplate);
+        }
+        let allow_vars = AllowVars::new(given.allow_vars.as_deref(), !preset.is_generic)?;
         Ok(Target {
             name: name.clone(),
             preset,
@@ -71,6 +77,7 @@ impl Target {
             headers: headers::check(&given.headers)?,
             template: template.map_err(ConfigProblem::Template)?,
             fixed,
+            allow_vars,
             allow,
         })
     }
@@ -132,7 +139,7 @@ impl Target {
     /// Whether a claim's vars make a request.
     ///
     /// # Errors
-    /// One is missing, wrong, fixed, reserved or not used, or there are too many.
+    /// One is missing, wrong, fixed, reserved, not used or not allowed, or there are too many.
     pub fn check(&self, vars: &Vars) -> Result<(), Refusal> {
         vars.iter().try_for_each(|(name, _)| self.check_given(name))?;
         let merged = self.merged(vars);
@@ -158,12 +165,16 @@ impl Target {
         if self.preset.is_reserved(name) {
             return Err(Refusal::VarReserved { name: owned() });
         }
-        match &self.template {
-            Some(template) if template.vars().all(|used| used != name) => {
-                Err(Refusal::VarUnused { target: target(), name: owned() })
-            }
-            _ => Ok(()),
+        if let Some(template) = &self.template {
+            let is_used = template.vars().any(|used| used == name);
+            let unused = || Refusal::VarUnused { target: target(), name: owned() };
+            return if is_used { Ok(()) } else { Err(unused()) };
         }
+        let is_needed = self.preset.needs.iter().any(|need| need.name == name);
+        if is_needed || self.allow_vars.allow(name, !self.preset.is_generic) {
+            return Ok(());
+        }
+        Err(Refusal::VarNotAllowed { target: target(), name: owned() })
     }
 
     /// Whether a var that the preset needs is there and fits.
