@@ -144,6 +144,14 @@ fn callbacks_that_do_not_fit_are_refused_with_what_to_change() {
             to("jenkins", &[("job", "../x")]),
             "the var `job` of callback target jenkins must be a job's full name",
         ),
+        (
+            to("jenkins", &[("job", "..;x/y")]),
+            "the var `job` of callback target jenkins must be a job's full name",
+        ),
+        (
+            to("jenkins", &[("job", "a/. /b")]),
+            "the var `job` of callback target jenkins must be a job's full name",
+        ),
         (to("jenkins", &[("job", "a"), ("token", "x")]), "`token` is used by the service itself"),
         (
             to("jenkins", &[("job", "a"), ("BRANCH", "x")]),
