@@ -31,7 +31,7 @@ pub(super) fn check(given: &[(String, Secret)]) -> Result<Vec<(String, Secret)>,
         let lower = name.to_ascii_lowercase();
         let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
         if !(1..=128).contains(&name.len()) || !name.bytes().all(is_token) {
-            return Err(ConfigProblem::HeaderName(name.clone()));
+            return Err(ConfigProblem::HeaderName);
         }
         if FORBIDDEN.contains(&lower.as_str()) || lower.starts_with(FORBIDDEN_PREFIX) {
             return Err(ConfigProblem::HeaderForbidden(name.clone()));
@@ -62,9 +62,9 @@ mod tests {
     fn names_and_values_are_checked() {
         assert_eq!(error(&[("X-Build", "a b")]), r#"[("X-Build", Secret(…))]"#);
         for (name, value, expected) in [
-            ("X Build", "a", "is no header's name"),
-            ("", "a", "is no header's name"),
-            ("X:Y", "a", "is no header's name"),
+            ("X Build", "a", "a header's name must be"),
+            ("", "a", "a header's name must be"),
+            ("Bearer glpat-1", "Authorization", "a header's name must be"),
             ("Host", "a", "is set by the service itself"),
             ("content-LENGTH", "1", "is set by the service itself"),
             ("Transfer-Encoding", "chunked", "is set by the service itself"),
@@ -72,7 +72,7 @@ mod tests {
             ("X-Build", "\u{fc}", "must be visible ASCII"),
         ] {
             let error = error(&[(name, value)]);
-            assert!(error.contains(expected), "{name}: {error}");
+            assert!(error.contains(expected) && !error.contains("glpat"), "{name}: {error}");
         }
         assert!(error(&[("X-A", "1"), ("x-a", "2")]).contains("x-a is there twice"));
     }

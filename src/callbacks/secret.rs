@@ -1,7 +1,7 @@
 //! Secrets of targets: where they are read from, and that they are never shown.
 //!
 //! Read once, when the configuration is loaded. One newline at the end of a file is not part of the secret.
-//! No error and no warning has a secret's text in it.
+//! No error and no warning has a secret's text in it, nor a credential's name: somebody may have put a secret there.
 
 use std::{
     fmt, io,
@@ -96,15 +96,13 @@ pub enum SecretProblem {
     NotAFile(String),
     /// No directory of credentials.
     #[error(
-        "`$CREDENTIALS_DIRECTORY` is not set, so there is no credential {0:?}: systemd sets it for a unit \
-         with `LoadCredential={0}:/path/of/the/secret`"
+        "`$CREDENTIALS_DIRECTORY` is not set, so there are no credentials: systemd sets it for a unit with \
+         `LoadCredential=NAME:/path/of/the/secret`"
     )]
-    NoCredentials(String),
+    NoCredentials,
     /// A name that would leave the directory.
-    #[error(
-        "a credential's name must be 1 to 255 of A-Z a-z 0-9 . _ - and not begin with a dot: {0:?}"
-    )]
-    CredentialName(String),
+    #[error("a credential's name must be 1 to 255 of A-Z a-z 0-9 . _ - and not begin with a dot")]
+    CredentialName,
     /// No key in the form of Standard Webhooks.
     #[error(
         "the secret of a signed webhook must be `whsec_` and then base64 of 24 to 64 bytes; make one \
@@ -125,7 +123,7 @@ impl SecretSource {
         match self {
             SecretSource::Inline(secret) => Ok((secret.clone(), None)),
             SecretSource::File(path) => {
-                let (secret, mode) = read_file(path)?;
+                let (secret, mode) = read_file(path, &path.display().to_string())?;
                 let warning = (mode & OTHERS != 0).then(|| {
                     let path = path.display();
                     format!("{path} has a secret and every user can read it: chmod o= {path}")
@@ -137,11 +135,10 @@ impl SecretSource {
                     && !name.starts_with('.')
                     && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
                 if !is_name {
-                    return Err(SecretProblem::CredentialName(name.clone()));
+                    return Err(SecretProblem::CredentialName);
                 }
-                let directory =
-                    credentials.ok_or_else(|| SecretProblem::NoCredentials(name.clone()))?;
-                Ok((read_file(&directory.join(name))?.0, None))
+                let directory = credentials.ok_or(SecretProblem::NoCredentials)?;
+                Ok((read_file(&directory.join(name), "the credential of that name")?.0, None))
             }
         }
     }
@@ -154,9 +151,9 @@ pub fn readable_by_others(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & OTHERS != 0)
 }
 
-/// The secret in a file, and the file's permissions.
-fn read_file(path: &Path) -> Result<(Secret, u32), SecretProblem> {
-    let shown = || path.display().to_string();
+/// The secret in a file, and the file's permissions. Errors call it as it is `shown`.
+fn read_file(path: &Path, shown: &str) -> Result<(Secret, u32), SecretProblem> {
+    let shown = || shown.to_owned();
     let unreadable = |source| SecretProblem::Unreadable { path: shown(), source };
     // Else the open would wait for whoever writes to a FIFO.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -280,10 +277,15 @@ mod tests {
             SecretSource::Credential(name.to_owned()).read(directory).map(|(secret, _)| secret)
         };
         assert_eq!(read("gitlab", Some(directory.path())).unwrap().expose(), "glpat-2");
-        assert!(matches!(read("gitlab", None), Err(SecretProblem::NoCredentials(_))));
+        assert!(matches!(read("gitlab", None), Err(SecretProblem::NoCredentials)));
+        let error = read("glpat-1", Some(directory.path())).unwrap_err().to_string();
+        assert!(
+            error.starts_with("cannot read the secret in the credential of that name: "),
+            "{error}"
+        );
         for name in ["", "..", ".x", "a/b", "../x"] {
             let problem = read(name, Some(directory.path())).unwrap_err();
-            assert!(matches!(problem, SecretProblem::CredentialName(_)), "{name:?}");
+            assert!(matches!(problem, SecretProblem::CredentialName), "{name:?}");
         }
     }
 

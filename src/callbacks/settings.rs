@@ -231,8 +231,10 @@ pub enum ConfigProblem {
     #[error("`method` must be \"POST\" or \"PUT\", not {0:?}")]
     Method(String),
     /// Not a token (RFC 9110).
-    #[error("{0:?} is no header's name: write letters, digits and `-`")]
-    HeaderName(String),
+    #[error(
+        "`headers`: a header's name must be letters, digits and `-`; it stands before the `=`, its value behind"
+    )]
+    HeaderName,
     /// One that is ours to set.
     #[error("the header {0} is set by the service itself: leave it out")]
     HeaderForbidden(String),
