@@ -85,6 +85,40 @@ impl<'de> Deserialize<'de> for SecretText {
     }
 }
 
+/// The value of a header: a text, or where it is.
+#[derive(Debug)]
+struct HeaderValue(SecretSource);
+
+impl<'de> Deserialize<'de> for HeaderValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<HeaderValue, D::Error> {
+        let wrong = || {
+            D::Error::custom(
+                "a header's value must be a text in quotes, { file = \"/a/path\" } or { credential = \"name\" }",
+            )
+        };
+        // As for a secret: an error of the parser may show a number.
+        let source = match toml::Value::deserialize(deserializer).map_err(|_| wrong())? {
+            toml::Value::String(text) => {
+                SecretSource::Inline(Secret::new(&text).map_err(D::Error::custom)?)
+            }
+            toml::Value::Table(table) => {
+                let mut members = table.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+                match (members.next(), members.next()) {
+                    (Some(("file", Some(path))), None) if path.starts_with('/') => {
+                        SecretSource::File(path.into())
+                    }
+                    (Some(("credential", Some(name))), None) => {
+                        SecretSource::Credential(name.to_owned())
+                    }
+                    _ => return Err(wrong()),
+                }
+            }
+            _ => return Err(wrong()),
+        };
+        Ok(HeaderValue(source))
+    }
+}
+
 /// `[callbacks.targets.NAME]`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -100,7 +134,7 @@ struct TargetTable {
     user: Option<String>,
     method: Option<String>,
     #[serde(default)]
-    headers: BTreeMap<String, SecretText>,
+    headers: BTreeMap<String, HeaderValue>,
     template: Option<String>,
     #[serde(default)]
     vars: BTreeMap<String, String>,
@@ -167,7 +201,7 @@ impl TargetTable {
             secrets: secrets(present, previous)?,
             user: self.user,
             method: self.method,
-            headers: self.headers.into_iter().map(|(name, text)| (name, text.0)).collect(),
+            headers: self.headers.into_iter().map(|(name, value)| (name, value.0)).collect(),
             template: self.template,
             vars: self.vars.into_iter().collect(),
             allow_vars: self.allow_vars,
@@ -255,7 +289,7 @@ mod tests {
             allow_vars = ["BRANCH", "SIM_*"]
             [callbacks.targets.chat]
             preset = "generic"
-            url = "http://chat/hook"
+            url = "https://chat/hook"
             secret = "KEY"
             previous_secret = "KEY"
             method = "PUT"
@@ -364,6 +398,11 @@ mod tests {
             "secret = { glpat = \"glpat\" }",
             "secret_file = \"glpat-1\"",
             "secret_file = 4711000815",
+            "secret = \"x\"\nheaders = { A = 4711000815 }",
+            "secret = \"x\"\nheaders = { A = 47110008154711000815471100081547110008 }",
+            "secret = \"x\"\nheaders = { A = { file = \"glpat\" } }",
+            "secret = \"x\"\nheaders = { A = { glpat = \"/x\" } }",
+            "secret = \"x\"\nheaders = { A = { file = \"/x\", credential = \"glpat\" } }",
             "secret_credential = \"glpat-1/\"",
             "secret_credential = \"glpat-1\"",
             "secret_credential = 4711000815",

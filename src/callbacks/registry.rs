@@ -273,13 +273,17 @@ impl Entry {
 fn inline_secrets_warning(settings: &Settings) -> Option<String> {
     let targets = settings.targets.values().map(|target| &target.secrets);
     let entries = settings.allow.iter().map(|entry| &entry.secrets);
-    let mut sources = targets.chain(entries).flat_map(|s| [&s.present, &s.previous]).flatten();
+    let secrets = targets.chain(entries).flat_map(|s| [&s.present, &s.previous]).flatten();
+    // Of a header nobody knows here whether it is one.
+    let headers = settings.targets.values().flat_map(|target| &target.headers);
+    let mut sources = secrets.chain(headers.map(|(_, source)| source));
     let has_inline = sources.any(|source| matches!(source, SecretSource::Inline(_)));
     let path =
         settings.config_file.as_deref().filter(|path| has_inline && readable_by_others(path))?;
     let path = path.display();
     Some(format!(
-        "{path} has secrets and every user can read it: chmod o= {path}, or use `secret_file`"
+        "{path} has secrets or headers and every user can read it: chmod o= {path}, or use `secret_file` \
+         and, for a header, {{ file = \"/a/path\" }}"
     ))
 }
 

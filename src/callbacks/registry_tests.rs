@@ -286,7 +286,7 @@ fn wrong_targets_say_where_and_what() {
         ),
         (
             TargetSettings {
-                headers: vec![("Host".into(), Secret::new("x").unwrap())],
+                headers: vec![("Host".into(), SecretSource::Inline(Secret::new("x").unwrap()))],
                 ..generic()
             },
             "the header Host is set by the service itself",
@@ -365,13 +365,33 @@ fn warnings_tell_of_secrets_that_others_can_read_and_of_plain_http() {
     };
     assert_eq!(warnings(0o640, "https://gitlab.example"), [""; 0]);
     let told = warnings(0o644, "http://gitlab.example");
-    assert!(told[0].contains("has secrets and every user can read it: chmod o= "), "{told:?}");
+    assert!(told[0].contains("has secrets or headers and every user can read it"), "{told:?}");
     assert!(told[1].contains("farm sends its token without encryption"), "{told:?}");
+
+    let secret = directory.path().join("secret");
+    std::fs::write(&secret, KEY).unwrap();
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let present = Some(SecretSource::File(secret.clone()));
+    let header = |source: SecretSource, url: &str| {
+        let given = TargetSettings {
+            secrets: SecretSettings { present: present.clone(), previous: None },
+            headers: vec![("Authorization".into(), source)],
+            ..target("generic", url, KEY, &[])
+        };
+        let given = settings(&[("farm", given)], &[]);
+        Registry::new(&Settings { config_file: Some(path.clone()), ..given }).unwrap().1
+    };
+    let inline = || SecretSource::Inline(Secret::new("Bearer x").unwrap());
+    let told = header(inline(), "http://chat.example/");
+    assert!(told[0].contains("has secrets or headers and every user can read it"), "{told:?}");
+    assert!(told[1].contains("farm sends its headers without encryption"), "{told:?}");
+    assert_eq!(header(SecretSource::File(secret.clone()), "https://chat.example/"), [""; 0]);
 }
 
 #[test]
 fn nothing_that_is_printed_has_a_secret() {
-    let headers = vec![("Authorization".into(), Secret::new("glpat-1").unwrap())];
+    let header = SecretSource::Inline(Secret::new("glpat-1").unwrap());
+    let headers = vec![("Authorization".into(), header)];
     let generic = target("generic", "https://hooks.example/", KEY, &[]);
     let given = settings(
         &[

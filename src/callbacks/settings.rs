@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 use super::{
     address::Refused,
     allowed::AllowedProblem,
-    secret::{Secret, SecretProblem, SecretSource},
+    secret::{SecretProblem, SecretSource},
     template::TemplateProblem,
     url::UrlProblem,
 };
@@ -67,7 +67,7 @@ pub struct TargetSettings {
     /// `POST` or `PUT`.
     pub method: Option<String>,
     /// Further headers; their values may be secrets.
-    pub headers: Vec<(String, Secret)>,
+    pub headers: Vec<(String, SecretSource)>,
     /// The body, a JSON document with placeholders.
     pub template: Option<String>,
     /// Vars that are the same for all claims.
@@ -238,6 +238,14 @@ pub enum ConfigProblem {
     /// One that is ours to set.
     #[error("the header {0} is set by the service itself: leave it out")]
     HeaderForbidden(String),
+    /// The value of a header cannot be read.
+    #[error("`headers.{name}`: {problem}")]
+    Header {
+        /// The header.
+        name: String,
+        /// What is wrong with it.
+        problem: SecretProblem,
+    },
     /// A control character, or beyond ASCII.
     #[error("the value of the header {0} must be visible ASCII and blanks")]
     HeaderValue(String),

@@ -54,9 +54,14 @@ impl Target {
         let allow = declared::cidrs(&given.allow_cidrs)?;
         let url = declared::target_url(preset, &given.url, &allow)?;
         let secrets = declared::secrets_of(preset, &given.secrets, credentials, warnings)?;
-        if url.scheme() == Scheme::Http && preset.secret == SecretUse::Token {
+        let headers = headers::read(&given.headers, credentials, warnings)?;
+        let sends = match preset.secret {
+            SecretUse::Token => Some("token"),
+            SecretUse::WebhookKey => (!headers.is_empty()).then_some("headers"),
+        };
+        if let (Scheme::Http, Some(what)) = (url.scheme(), sends) {
             warnings.push(format!(
-                "callback target {name} sends its token without encryption: use https:// if the \
+                "callback target {name} sends its {what} without encryption: use https:// if the \
                  receiver has it"
             ));
         }
@@ -74,7 +79,7 @@ impl Target {
             secrets,
             user: declared::user_of(preset, given.user.as_deref())?,
             method: declared::method_of(given.method.as_deref())?,
-            headers: headers::check(&given.headers)?,
+            headers,
             template: template.map_err(ConfigProblem::Template)?,
             fixed,
             allow_vars,

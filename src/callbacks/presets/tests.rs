@@ -99,8 +99,8 @@ fn generic_takes_method_headers_and_template() {
     let given = TargetSettings {
         method: Some("PUT".into()),
         headers: vec![
-            ("Authorization".into(), secret("Bearer x y")),
-            ("content-type".into(), secret("application/cloudevents+json")),
+            ("Authorization".into(), SecretSource::Inline(secret("Bearer x y"))),
+            ("content-type".into(), SecretSource::Inline(secret("application/cloudevents+json"))),
         ],
         template: Some(template.into()),
         allow_vars: None,
