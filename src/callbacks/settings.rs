@@ -188,7 +188,7 @@ pub enum ConfigProblem {
         docs: &'static str,
     },
     /// The URL's host is an address that is not sent to.
-    #[error("`url`: {0}")]
+    #[error("{0}")]
     Address(Refused),
     /// There is no secret.
     #[error(
@@ -305,6 +305,9 @@ pub enum ConfigProblem {
     /// The entry permits nothing.
     #[error("{0}")]
     Allowed(AllowedProblem),
+    /// Two entries, of which the second would never count.
+    #[error("this permits what number {0} permits already: leave one of them out")]
+    AllowTwice(usize),
     /// Neither or both of two keys.
     #[error("set one of `url` and `host`")]
     UrlOrHost,
