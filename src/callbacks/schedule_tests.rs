@@ -159,6 +159,32 @@ fn a_full_lane_delays_no_other() {
 }
 
 #[test]
+fn failures_are_forgotten_when_there_was_nothing_to_do_for_30_seconds() {
+    let mut run = Run::new();
+    for number in 0..5 {
+        run.add(number, "dead", 0);
+    }
+    for _ in 0..2 {
+        for number in run.started(0) {
+            run.done(number, ILL, 0);
+        }
+    }
+    assert!(run.status("dead", 100).is_open, "there is something to do");
+    (0..5).for_each(|number| run.schedule.remove(Sequence(number)));
+    assert!(run.status("dead", 29).is_open);
+    assert!(!run.status("dead", 30).is_open);
+    // What comes then starts from the beginning: four failures open nothing.
+    for number in 10..14 {
+        run.add(number, "dead", 40);
+    }
+    for number in run.started(40) {
+        run.done(number, ILL, 40);
+    }
+    assert!(!run.status("dead", 40).is_open);
+    assert_eq!(run.started(46), [10, 11, 12, 13]);
+}
+
+#[test]
 fn an_open_lane_repeats_nothing_then_one_and_lets_first_tries_through() {
     let mut run = Run::new();
     for number in 0..6 {
