@@ -8,7 +8,7 @@ use argh::{ArgsInfo, FromArgs};
 ///
 /// Jobs acquire a permit here before they start a licensed tool, wait in a fair queue when none is free,
 /// and give it back at the end.
-#[derive(Debug, FromArgs, ArgsInfo)]
+#[derive(Clone, Debug, FromArgs, ArgsInfo)]
 #[argh(
     example = "semaphored --demo",
     example = "semaphored --config /etc/semaphored/semaphored.toml",

@@ -6,11 +6,15 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     ops::Range,
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, de::Deserializer};
+use serde::{
+    Deserialize,
+    de::{Deserializer, Error as _},
+};
 use toml::Spanned;
 
 use super::config::{Config, Error, Seconds, line_of};
@@ -51,14 +55,67 @@ impl<'de> Deserialize<'de> for Name {
     }
 }
 
-/// A text that no error shows.
+/// A text that no error shows, and whatever stands in its place neither.
+struct Hidden(String);
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hidden(…)")
+    }
+}
+
+impl<'de> Deserialize<'de> for Hidden {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Hidden, D::Error> {
+        match toml::Value::deserialize(deserializer) {
+            Ok(toml::Value::String(text)) => Ok(Hidden(text)),
+            // An error of the parser may show a number.
+            Ok(_) | Err(_) => Err(D::Error::custom("this must be a text in quotes")),
+        }
+    }
+}
+
+/// A secret as it stands in the file.
 #[derive(Debug)]
 struct SecretText(Secret);
 
 impl<'de> Deserialize<'de> for SecretText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<SecretText, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Secret::new(&text).map(SecretText).map_err(serde::de::Error::custom)
+        let Hidden(text) = Hidden::deserialize(deserializer)?;
+        Secret::new(&text).map(SecretText).map_err(D::Error::custom)
+    }
+}
+
+/// The value of a header: a text, or where it is.
+#[derive(Debug)]
+struct HeaderValue(SecretSource);
+
+impl<'de> Deserialize<'de> for HeaderValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<HeaderValue, D::Error> {
+        let wrong = || {
+            D::Error::custom(
+                "a header's value must be a text in quotes, { file = \"/a/path\" } or { credential = \"name\" }",
+            )
+        };
+        // As for a secret: an error of the parser may show a number.
+        let source = match toml::Value::deserialize(deserializer).map_err(|_| wrong())? {
+            toml::Value::String(text) => {
+                SecretSource::Inline(Secret::new(&text).map_err(D::Error::custom)?)
+            }
+            toml::Value::Table(table) => {
+                let mut members = table.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+                match (members.next(), members.next()) {
+                    (Some(("file", Some(path))), None) if path.starts_with('/') => {
+                        SecretSource::File(path.into())
+                    }
+                    (Some(("credential", Some(name))), None) => {
+                        SecretSource::Credential(name.to_owned())
+                    }
+                    _ => return Err(wrong()),
+                }
+            }
+            _ => return Err(wrong()),
+        };
+        Ok(HeaderValue(source))
     }
 }
 
@@ -69,18 +126,19 @@ struct TargetTable {
     preset: String,
     url: String,
     secret: Option<SecretText>,
-    secret_file: Option<PathBuf>,
-    secret_credential: Option<String>,
+    secret_file: Option<Hidden>,
+    secret_credential: Option<Hidden>,
     previous_secret: Option<SecretText>,
-    previous_secret_file: Option<PathBuf>,
-    previous_secret_credential: Option<String>,
+    previous_secret_file: Option<Hidden>,
+    previous_secret_credential: Option<Hidden>,
     user: Option<String>,
     method: Option<String>,
     #[serde(default)]
-    headers: BTreeMap<String, SecretText>,
+    headers: BTreeMap<String, HeaderValue>,
     template: Option<String>,
     #[serde(default)]
     vars: BTreeMap<String, String>,
+    allow_vars: Option<Vec<String>>,
     #[serde(default)]
     allow_cidrs: Vec<String>,
 }
@@ -92,11 +150,11 @@ struct AllowTable {
     url: Option<String>,
     host: Option<String>,
     secret: Option<SecretText>,
-    secret_file: Option<PathBuf>,
-    secret_credential: Option<String>,
+    secret_file: Option<Hidden>,
+    secret_credential: Option<Hidden>,
     previous_secret: Option<SecretText>,
-    previous_secret_file: Option<PathBuf>,
-    previous_secret_credential: Option<String>,
+    previous_secret_file: Option<Hidden>,
+    previous_secret_credential: Option<Hidden>,
     #[serde(default)]
     allow_cidrs: Vec<String>,
 }
@@ -143,9 +201,10 @@ impl TargetTable {
             secrets: secrets(present, previous)?,
             user: self.user,
             method: self.method,
-            headers: self.headers.into_iter().map(|(name, text)| (name, text.0)).collect(),
+            headers: self.headers.into_iter().map(|(name, value)| (name, value.0)).collect(),
             template: self.template,
             vars: self.vars.into_iter().collect(),
+            allow_vars: self.allow_vars,
             allow_cidrs: self.allow_cidrs,
         })
     }
@@ -167,7 +226,7 @@ impl AllowTable {
 }
 
 /// The places in which a secret may stand: a text, a file, a credential.
-type Places = (Option<SecretText>, Option<PathBuf>, Option<String>);
+type Places = (Option<SecretText>, Option<Hidden>, Option<Hidden>);
 
 fn secrets(present: Places, previous: Places) -> Result<SecretSettings, String> {
     let (present, previous) = (one_of("secret", present)?, one_of("previous_secret", previous)?);
@@ -179,12 +238,13 @@ fn one_of(key: &str, places: Places) -> Result<Option<SecretSource>, String> {
     match places {
         (None, None, None) => Ok(None),
         (Some(SecretText(secret)), None, None) => Ok(Some(SecretSource::Inline(secret))),
-        (None, Some(path), None) if path.is_absolute() => Ok(Some(SecretSource::File(path))),
-        (None, Some(path), None) => Err(format!(
-            "`{key}_file` must be a path that begins with `/`, not {:?}",
-            Path::display(&path).to_string()
-        )),
-        (None, None, Some(name)) => Ok(Some(SecretSource::Credential(name))),
+        (None, Some(Hidden(path)), None) if path.starts_with('/') => {
+            Ok(Some(SecretSource::File(path.into())))
+        }
+        (None, Some(_), None) => {
+            Err(format!("`{key}_file` must be a path that begins with `/`, and it does not"))
+        }
+        (None, None, Some(Hidden(name))) => Ok(Some(SecretSource::Credential(name))),
         _ => Err(format!("set only one of `{key}`, `{key}_file` and `{key}_credential`")),
     }
 }
@@ -232,9 +292,10 @@ mod tests {
             secret = "glpat-1"
             allow_cidrs = ["10.0.0.0/8"]
             vars = { project = "fpga/core" }
+            allow_vars = ["BRANCH", "SIM_*"]
             [callbacks.targets.chat]
             preset = "generic"
-            url = "http://chat/hook"
+            url = "https://chat/hook"
             secret = "KEY"
             previous_secret = "KEY"
             method = "PUT"
@@ -277,6 +338,7 @@ mod tests {
             (format!("{play}secrt = \"x\""), "line 4: unknown field `secrt`"),
             (format!("{target}secret = \"x\""), "line 1: missing field `url`"),
             (format!("{play}secret = \"\""), "line 4: the secret is empty"),
+            (format!("{play}secret = 815"), "line 4: this must be a text in quotes"),
             (format!("\n\n{play}"), "line 3: callback target farm: a secret is missing"),
             (
                 format!("\n{play}secret = \"x\"\nsecret_file = \"/x\""),
@@ -284,7 +346,7 @@ mod tests {
             ),
             (
                 format!("{play}secret_file = \"x\""),
-                "`secret_file` must be a path that begins with `/`, not \"x\"",
+                "`secret_file` must be a path that begins with `/`, and it does not",
             ),
             (
                 format!("{play}secret_file = \"/nonexistent/gitlab.token\""),
@@ -334,15 +396,33 @@ mod tests {
             "secret = \"gl pat\"",
             "secret = \"glpat\"\nx = 1",
             "x = 1",
+            "secret = 4711000815",
+            "secret = -4711000815.5",
+            "secret = 47110008154711000815471100081547110008",
+            "secret = glpat-1",
+            "secret = glpat",
+            "secret = 'glpat",
+            "secret = [\"glpat\"]",
+            "secret = { glpat = \"glpat\" }",
+            "secret_file = \"glpat-1\"",
+            "secret_file = 4711000815",
+            "secret = \"x\"\nheaders = { A = 4711000815 }",
+            "secret = \"x\"\nheaders = { A = 47110008154711000815471100081547110008 }",
+            "secret = \"x\"\nheaders = { A = { file = \"glpat\" } }",
+            "secret = \"x\"\nheaders = { A = { glpat = \"/x\" } }",
+            "secret = \"x\"\nheaders = { A = { file = \"/x\", credential = \"glpat\" } }",
+            "secret_credential = \"glpat-1/\"",
+            "secret_credential = \"glpat-1\"",
+            "secret_credential = 4711000815",
         ] {
             let text = format!(
-                "[callbacks.targets.farm]\npreset = \"gitlab-play\"\nurl = \"https://bot:glpat@g.example\"\n{text}"
+                "[callbacks.targets.farm]\npreset = \"gitlab-play\"\nurl = \"https://g.example\"\n{text}"
             );
-            let error = load(&text).map(|_| ()).unwrap_err().to_string();
-            assert!(
-                !error.contains("pat\\") && !error.contains("glpat") && !error.contains("gl pat"),
-                "{error}"
-            );
+            for text in [text.clone(), text.replace("g.example", "bot:glpat@g.example")] {
+                let error = load(&text).map(|_| ()).unwrap_err().to_string();
+                let shown = ["pat\\", "glpat", "gl pat", "4711"];
+                assert!(shown.iter().all(|secret| !error.contains(secret)), "{text}\n{error}");
+            }
         }
     }
 }

@@ -86,11 +86,13 @@ impl Daemon {
     /// Answers what was begun, writes all, ends the threads.
     pub(super) fn stop(self) {
         self.server.expect_stop();
-        self.callbacks.stop();
+        // Calls that are under way get their time while requests are answered, so that nobody waits for a CI system.
+        self.callbacks.begin_stop();
         self.service.stop();
         if !self.server.stop() {
             log::warn!("some requests were not answered in time; their claims keep their places");
         }
+        self.callbacks.stop();
         self.service.close();
     }
 }

@@ -42,19 +42,45 @@ fn for_journal(out: &mut Formatter, record: &Record<'_>) -> std::io::Result<()> 
         Level::Info => 6,
         Level::Debug | Level::Trace => 7,
     };
-    writeln!(out, "<{priority}>{}", record.args())
+    writeln!(out, "<{priority}>{}", one_line(record))
 }
 
 fn for_people(out: &mut Formatter, record: &Record<'_>) -> std::io::Result<()> {
     let since_1970 = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     let time = WallTime(0).after(since_1970).to_rfc3339();
     let style = out.default_level_style(record.level());
-    writeln!(out, "{time} {style}{:5}{style:#} {}", record.level(), record.args())
+    writeln!(out, "{time} {style}{:5}{style:#} {}", record.level(), one_line(record))
+}
+
+/// The message, with line breaks and other control characters escaped: what another program or a peer wrote could pass
+/// for a line of our own, in the journal with a priority of its own.
+fn one_line(record: &Record<'_>) -> String {
+    let mut line = String::new();
+    for character in record.args().to_string().chars() {
+        if character.is_control() {
+            line.extend(character.escape_default());
+        } else {
+            line.push(character);
+        }
+    }
+    line
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_is_one_line_whatever_is_in_it() {
+        for (message, expected) in [
+            ("all is well: \u{fc} \\ \"x\"", "all is well: \u{fc} \\ \"x\""),
+            ("a\n<0>b\r\nc", "a\\n<0>b\\r\\nc"),
+            ("\u{1b}[2J\0\u{85}", "\\u{1b}[2J\\u{0}\\u{85}"),
+        ] {
+            let found = one_line(&Record::builder().args(format_args!("{message}")).build());
+            assert_eq!(found, expected);
+        }
+    }
 
     #[test]
     fn bytes_of_requests_are_not_logged() {

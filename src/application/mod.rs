@@ -1,7 +1,7 @@
 //! The daemon: reads its configuration, starts the parts in order, waits for a signal, stops them in
 //! the other order.
 //!
-//! On SIGHUP the configuration is read again.
+//! On SIGHUP the configuration is read again (`serving`).
 //!
 //! Start: socket bound (a port that is taken shows at once), data directory locked, state recovered,
 //! declarations applied, socket opened. Stop on SIGTERM or SIGINT: blocked requests are answered 503, what
@@ -24,14 +24,10 @@ mod limits;
 mod logging;
 mod panics;
 mod restore;
+mod serving;
 mod tokens;
 
 use std::{ffi::OsString, io::Write, net::SocketAddr};
-
-use signal_hook::{
-    consts::{SIGHUP, SIGINT, SIGTERM},
-    iterator::Signals,
-};
 
 use self::{args::Args, config::Config, daemon::Daemon};
 use crate::{
@@ -121,14 +117,13 @@ fn run(args: &Args, config: Config, checked: Checked) -> Result<(), Failure> {
         log::warn!("{warning}");
     }
     panics::abort_on_panic();
-    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
-        .map_err(|error| Failure::new(exit::INTERNAL, &format!("cannot take signals: {error}")))?;
+    let inbox = serving::take_signals()?;
     let daemon = Daemon::start(&config, registry, &declared)?;
     log::info!("listening on {}", daemon.address());
     if let Some(line) = next_line(&config, daemon.address()) {
         log::info!("to try it, in another terminal: {line}");
     }
-    serve_until_stopped(signals, args, config, &daemon);
+    serving::serve_until_stopped(&inbox, args, config, &daemon);
     daemon.stop();
     log::info!("stopped");
     Ok(())
@@ -154,54 +149,4 @@ fn next_line(config: &Config, address: SocketAddr) -> Option<String> {
     let directory = std::env::current_dir().ok()?;
     let program = client.strip_prefix(directory).unwrap_or(&client).display();
     Some(format!("{token}{program} run --url http://{address} {name} -- sleep 10"))
-}
-
-/// Reads the configuration again at each SIGHUP. Returns at the first other signal; from then on the next
-/// one ends the process wherever it is.
-fn serve_until_stopped(mut signals: Signals, args: &Args, mut config: Config, daemon: &Daemon) {
-    for signal in signals.forever() {
-        if signal == SIGHUP {
-            reload(args, &mut config, daemon);
-            continue;
-        }
-        let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
-        log::info!("stopping on {name}");
-        break;
-    }
-    let spawned = std::thread::Builder::new().name("second-signal".into()).spawn(move || {
-        if let Some(signal) = signals.forever().find(|signal| *signal != SIGHUP) {
-            std::process::exit(exit::by_signal(signal).into());
-        }
-    });
-    if let Err(error) = spawned {
-        log::warn!("a second signal will not end the process at once: {error}");
-    }
-}
-
-/// Reads the configuration and the secrets again, and applies semaphores and callbacks. A wrong one is refused
-/// whole.
-fn reload(args: &Args, config: &mut Config, daemon: &Daemon) {
-    let new = Config::load(args)
-        .and_then(|new| Ok((callbacks::registry(&new)?, new.auth.tokens(&new.path)?, new)));
-    match new {
-        Ok(((registry, warnings), declared, new)) => {
-            for warning in warnings {
-                log::warn!("{warning}");
-            }
-            for key in config.needs_restart(&new) {
-                log::warn!(
-                    "`{key}` has changed in the configuration and counts from the next start on"
-                );
-            }
-            declarations::apply(daemon.service(), &new.semaphores);
-            tokens::apply(daemon.service(), &declared);
-            daemon.replace_callbacks(registry);
-            // What counts from the next start on is told again at the next reload.
-            config.semaphores = new.semaphores;
-            log::info!("the configuration was read again");
-        }
-        Err(error) => {
-            log::error!("the configuration was not read again, all stays as it is: {error}");
-        }
-    }
 }

@@ -66,6 +66,13 @@ impl Allowed {
         Destination::parse(&format!("https://{text}/")).map(Allowed::Host).map_err(wrong)
     }
 
+    /// The URL, or that of the host.
+    pub(super) fn destination(&self) -> &Destination {
+        match self {
+            Allowed::Url(entry) | Allowed::Host(entry) => entry,
+        }
+    }
+
     /// Whether a URL may be called.
     #[must_use]
     pub fn permits(&self, url: &Destination) -> bool {

@@ -159,7 +159,12 @@ impl Callbacks {
         Some(Test { current, outbox, callback })
     }
 
-    /// Calls nobody any more.
+    /// From now on no call for a claim begins.
+    pub fn begin_stop(&self) {
+        self.outbox.begin_stop();
+    }
+
+    /// Calls nobody any more, and waits for a moment for calls that are under way, from when the stop began.
     pub fn stop(&self) {
         self.outbox.stop();
     }

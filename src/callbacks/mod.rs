@@ -13,6 +13,7 @@
 //! Secrets are read when the configuration is and shown nowhere ([`secret`]).
 
 pub mod address;
+mod allow_vars;
 pub mod allowed;
 mod caller;
 mod declared;

@@ -14,7 +14,10 @@
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{Builder, JoinHandle},
     time::{Duration, Instant},
 };
@@ -31,7 +34,7 @@ use super::{
 use crate::{
     model::{
         Callback, CallbackRecord, ClaimState, Delivery, DeliveryFailure, DeliveryResult,
-        SemaphoreName, Sequence, Vars,
+        SemaphoreName, Sequence, Vars, WallTime,
     },
     semaphore::{ClaimStatus, Service},
 };
@@ -39,8 +42,12 @@ use crate::{
 /// Most deliveries at the same time: all that all lanes may have, one more lane being for those that the configuration does
 /// not know any more. So no lane waits for another.
 pub(super) const DELIVERY_THREADS_MAX: usize = LANE_RUNNING_MAX * (TARGETS_MAX + ALLOW_MAX + 1);
-/// How long a stop waits for deliveries that are under way, whose ends would be lost.
-const STOP_WAIT_MAX: Duration = Duration::from_millis(400);
+/// How long a stop waits for deliveries that are under way, whose ends would be lost: as long as a CI system may well take
+/// to answer, and within the time in which the daemon promises to end.
+const STOP_WAIT_MAX: Duration = Duration::from_millis(1_500);
+/// A call that began so long ago, and of which it is not known how it ended, may have started its job: so much later
+/// the job would have confirmed.
+const MAY_BE_STARTING_FOR: Duration = Duration::from_secs(60);
 /// The kind of the event that an offer is.
 const OFFERED: &str = "claim.offered";
 /// The status of a receiver that wants no more: 410 Gone (Standard Webhooks).
@@ -82,6 +89,8 @@ struct Shared {
     courier: Arc<dyn Courier>,
     render: Render,
     schedule: Mutex<Schedule>,
+    /// Nothing may begin any more.
+    is_stopping: AtomicBool,
 }
 
 /// Running deliveries.
@@ -107,6 +116,7 @@ impl Outbox {
             courier,
             render,
             schedule: Mutex::default(),
+            is_stopping: AtomicBool::new(false),
         });
         let dispatcher = Dispatcher::new(Arc::clone(&shared), inbox.clone());
         let thread = Builder::new()
@@ -149,10 +159,17 @@ impl Outbox {
         let _ = self.inbox.send(Message::Look);
     }
 
-    /// Starts nothing any more, and waits for a moment for what is under way. What takes longer goes on until the
-    /// process ends, and what came of it may be lost; so it is called again after the next start.
-    pub(super) fn stop(&self) {
+    /// From now on nothing begins.
+    pub(super) fn begin_stop(&self) {
+        self.shared.is_stopping.store(true, Ordering::Release);
         let _ = self.inbox.send(Message::Stop);
+    }
+
+    /// Starts nothing any more, and waits for what is under way, for [`STOP_WAIT_MAX`] after the stop began. What takes
+    /// longer goes on until the process ends, and what came of it may be lost; so it is called again after the next
+    /// start, a while later.
+    pub(super) fn stop(&self) {
+        self.begin_stop();
         if let Some(thread) = self.dispatcher.lock().take()
             && thread.join().is_err()
         {
@@ -222,11 +239,15 @@ impl Dispatcher {
         };
         let lane = self.shared.courier.lane(&record.callback);
         let (tries, now) = (record.deliveries.len(), Instant::now());
+        let stands_until = now + left.unwrap_or_default();
+        let may_be_starting = may_be_starting(&record, self.shared.service.now().wall);
         let mut schedule = self.shared.schedule.lock();
         if is_asked {
             schedule.ask(sequence, lane, (tries, is_over(&record)), now);
+        } else if may_be_starting && !is_over(&record) {
+            schedule.resume(sequence, lane, (tries, stands_until), now, chance());
         } else if !is_over(&record) {
-            schedule.add(sequence, lane, (tries, now + left.unwrap_or_default()), now);
+            schedule.add(sequence, lane, (tries, stands_until), now);
         }
     }
 
@@ -289,7 +310,10 @@ impl Shared {
         let start = Instant::now();
         // Noted first, and safe: if the claim ends before the answer comes, or the process does, its record says that
         // it was called.
-        let may_begin = || self.service.begin_delivery(work.sequence, started_at);
+        let may_begin = || {
+            !self.is_stopping.load(Ordering::Acquire)
+                && self.service.begin_delivery(work.sequence, started_at)
+        };
         let sent = self.courier.deliver(&work.record.callback, &work.event, &may_begin);
         let (id, number) = (&work.event.claim_id, work.record.deliveries.len() + 1);
         let lane = self.courier.lane(&work.record.callback);
@@ -344,6 +368,14 @@ fn is_over(record: &CallbackRecord) -> bool {
     record.deliveries.iter().any(is_last)
 }
 
+/// Whether the last call may have started a job that has not confirmed yet: the process ended before it was answered.
+fn may_be_starting(record: &CallbackRecord, now: WallTime) -> bool {
+    record.deliveries.last().is_some_and(|last| {
+        last.result == DeliveryResult::Unfinished
+            && now.since(last.started_at) < MAY_BE_STARTING_FOR
+    })
+}
+
 fn tried(sent: &Sent) -> Tried {
     let retry_after = sent.retry_after;
     match sent.result {
@@ -385,7 +417,7 @@ fn chance() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{TargetName, WallTime};
+    use crate::model::TargetName;
 
     fn record(results: &[DeliveryResult]) -> CallbackRecord {
         let name = TargetName::new("ci").unwrap();
@@ -412,6 +444,21 @@ mod tests {
             (&[answered(204), answered(500)][..], true),
         ] {
             assert_eq!(is_over(&record(results)), expected, "{results:?}");
+        }
+    }
+    #[test]
+    fn a_call_without_an_answer_counts_for_a_minute() {
+        let failed = DeliveryResult::Failed(DeliveryFailure::Timeout);
+        let unfinished = DeliveryResult::Unfinished;
+        for (results, now, expected) in [
+            (&[][..], 0, false),
+            (&[unfinished][..], 59_999, true),
+            (&[unfinished][..], 60_000, false),
+            (&[failed, unfinished][..], 1_000, true),
+            (&[unfinished, failed][..], 1_000, false),
+        ] {
+            let found = may_be_starting(&record(results), WallTime(now));
+            assert_eq!(found, expected, "{results:?} at {now}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Why a claim's callback is not taken: errors for whoever writes the claim.
 
-use super::{address::Refused, url::UrlProblem};
+use super::url::UrlProblem;
 use crate::model::TargetName;
 
 /// Why a callback is refused when the claim is made. Knows no HTTP.
@@ -69,6 +69,17 @@ pub enum Refusal {
         /// The var.
         name: String,
     },
+    /// A var that the configuration does not allow.
+    #[error(
+        "callback target {target} does not take the var `{name}`: leave it out, or an admin adds \"{name}\" to \
+         `allow_vars` of [callbacks.targets.{target}] in the configuration"
+    )]
+    VarNotAllowed {
+        /// The target.
+        target: TargetName,
+        /// The var.
+        name: String,
+    },
     /// More vars than the receiver takes.
     #[error("callback target {target} takes at most {max} vars besides those that it needs")]
     TooManyVars {
@@ -86,20 +97,12 @@ pub enum Refusal {
         problem: UrlProblem,
     },
     /// No entry of the configuration permits it.
-    #[error("the callback URL {url:?} is not permitted: {}", permitted(.entries))]
+    #[error("the callback URL {url:?} is not permitted: {}", permitted(.origins))]
     UrlNotPermitted {
         /// The URL.
         url: String,
-        /// What is permitted.
-        entries: Vec<String>,
-    },
-    /// Its host is an address that is not sent to.
-    #[error("the callback URL {url:?} is not called: {refused}")]
-    Address {
-        /// The URL.
-        url: String,
-        /// Which address, and why.
-        refused: Refused,
+        /// Where some are.
+        origins: Vec<String>,
     },
 }
 
@@ -118,15 +121,15 @@ fn see(docs: &str) -> String {
     if docs.is_empty() { String::new() } else { format!("; see {docs}") }
 }
 
-fn permitted(entries: &[String]) -> String {
-    if entries.is_empty() {
+fn permitted(origins: &[String]) -> String {
+    if origins.is_empty() {
         "no URLs are; name a callback target, or an admin adds the URL to [[callbacks.allow]] in the \
          configuration"
             .into()
     } else {
         format!(
-            "permitted are {}; an admin adds others to [[callbacks.allow]] in the configuration",
-            entries.join(", ")
+            "permitted are some at {}; an admin adds others to [[callbacks.allow]] in the configuration",
+            origins.join(", ")
         )
     }
 }

@@ -104,12 +104,10 @@ impl Registry {
         let mut allow = Vec::new();
         for (index, given) in settings.allow.iter().enumerate() {
             let entry = Entry::new(given, settings, &mut warnings);
+            let entry = entry.and_then(|entry| entry.unless_among(&allow));
             let place = Place::Allow(index + 1);
-            allow.push(entry.map_err(|problem| ConfigError {
-                line: given.line,
-                place,
-                problem,
-            })?);
+            let wrong = |problem| ConfigError { line: given.line, place, problem };
+            allow.push(entry.map_err(wrong)?);
         }
         let transport = Transport::default();
         Ok((Registry { targets, allow, timeout: settings.timeout, transport }, warnings))
@@ -215,13 +213,13 @@ impl Registry {
         let parsed = Destination::parse(url.as_str());
         let parsed = parsed.map_err(|problem| Refusal::Url { url: text(), problem })?;
         let Some(entry) = self.allow.iter().find(|entry| entry.allowed.permits(&parsed)) else {
-            let entries = self.allow.iter().map(|entry| entry.allowed.to_string()).collect();
-            return Err(Refusal::UrlNotPermitted { url: text(), entries });
+            // Paths may be secrets, as those of some receivers are.
+            let origins = self.allow.iter().map(|entry| entry.allowed.destination().origin());
+            let mut origins: Vec<String> = origins.collect();
+            origins.sort_unstable();
+            origins.dedup();
+            return Err(Refusal::UrlNotPermitted { url: text(), origins });
         };
-        if let Host::Address(address) = parsed.host() {
-            let checked = address::check(*address, &entry.allow);
-            checked.map_err(|refused| Refusal::Address { url: text(), refused })?;
-        }
         Ok((parsed, entry))
     }
 
@@ -249,11 +247,21 @@ impl Entry {
             (None, Some(host)) => Allowed::host(host),
             _ => return Err(ConfigProblem::UrlOrHost),
         };
-        Ok(Entry {
-            allowed: allowed.map_err(ConfigProblem::Allowed)?,
-            keys: declared::keys(&given.secrets, settings.credentials.as_deref(), warnings)?,
-            allow: declared::cidrs(&given.allow_cidrs)?,
-        })
+        let allowed = allowed.map_err(ConfigProblem::Allowed)?;
+        let allow = declared::cidrs(&given.allow_cidrs)?;
+        if let Host::Address(address) = allowed.destination().host() {
+            address::check(*address, &allow).map_err(ConfigProblem::Address)?;
+        }
+        let keys = declared::keys(&given.secrets, settings.credentials.as_deref(), warnings)?;
+        Ok(Entry { allowed, keys, allow })
+    }
+
+    /// Of two with the same URL the first would count, and both would be one lane.
+    fn unless_among(self, others: &[Entry]) -> Result<Entry, ConfigProblem> {
+        match others.iter().position(|other| other.allowed == self.allowed) {
+            Some(index) => Err(ConfigProblem::AllowTwice(index + 1)),
+            None => Ok(self),
+        }
     }
 
     fn request(
@@ -273,13 +281,17 @@ impl Entry {
 fn inline_secrets_warning(settings: &Settings) -> Option<String> {
     let targets = settings.targets.values().map(|target| &target.secrets);
     let entries = settings.allow.iter().map(|entry| &entry.secrets);
-    let mut sources = targets.chain(entries).flat_map(|s| [&s.present, &s.previous]).flatten();
+    let secrets = targets.chain(entries).flat_map(|s| [&s.present, &s.previous]).flatten();
+    // Of a header nobody knows here whether it is one.
+    let headers = settings.targets.values().flat_map(|target| &target.headers);
+    let mut sources = secrets.chain(headers.map(|(_, source)| source));
     let has_inline = sources.any(|source| matches!(source, SecretSource::Inline(_)));
     let path =
         settings.config_file.as_deref().filter(|path| has_inline && readable_by_others(path))?;
     let path = path.display();
     Some(format!(
-        "{path} has secrets and every user can read it: chmod o= {path}, or use `secret_file`"
+        "{path} has secrets or headers and every user can read it: chmod o= {path}, or use `secret_file` \
+         and, for a header, {{ file = \"/a/path\" }}"
     ))
 }
 

@@ -43,12 +43,23 @@ fn settings(targets: &[(&str, TargetSettings)], allow: &[AllowSettings]) -> Sett
     Settings { targets: named.collect(), allow: allow.to_vec(), ..Settings::default() }
 }
 
+fn allowing(vars: &[&str], target: TargetSettings) -> TargetSettings {
+    let allow_vars = vars.iter().map(|&name| name.to_owned()).collect();
+    TargetSettings { allow_vars: Some(allow_vars), ..target }
+}
+
 fn farm() -> Registry {
     let github = [("repository", "fpga/core"), ("event_type", "permit")];
     let api = "https://gitlab.example/api/v4";
     let targets = [
-        ("github", target("github-dispatch", "https://api.github.com", "x", &github)),
-        ("gitlab-fpga", target("gitlab-play", api, "x", &[("project", "fpga/core")])),
+        (
+            "github",
+            allowing(&["v*"], target("github-dispatch", "https://api.github.com", "x", &github)),
+        ),
+        (
+            "gitlab-fpga",
+            allowing(&["SEED", "*"], target("gitlab-play", api, "x", &[("project", "fpga/core")])),
+        ),
         (
             "jenkins",
             TargetSettings {
@@ -64,8 +75,11 @@ fn farm() -> Registry {
             },
         ),
     ];
-    let allow =
-        [entry("https://hooks.example/ci/"), entry("http://127.0.0.1/"), entry("http://8.8.8.8/x")];
+    let allow = [
+        entry("https://hooks.example/ci/"),
+        entry("https://hooks.example/secret-path/"),
+        entry("http://8.8.8.8/x"),
+    ];
     Registry::new(&settings(&targets, &allow)).unwrap().0
 }
 
@@ -133,7 +147,24 @@ fn callbacks_that_do_not_fit_are_refused_with_what_to_change() {
             to("jenkins", &[("job", "../x")]),
             "the var `job` of callback target jenkins must be a job's full name",
         ),
+        (
+            to("jenkins", &[("job", "..;x/y")]),
+            "the var `job` of callback target jenkins must be a job's full name",
+        ),
+        (
+            to("jenkins", &[("job", "a/. /b")]),
+            "the var `job` of callback target jenkins must be a job's full name",
+        ),
         (to("jenkins", &[("job", "a"), ("token", "x")]), "`token` is used by the service itself"),
+        (
+            to("jenkins", &[("job", "a"), ("BRANCH", "x")]),
+            "callback target jenkins does not take the var `BRANCH`: leave it out, or an admin adds \"BRANCH\" to \
+             `allow_vars` of [callbacks.targets.jenkins] in the configuration",
+        ),
+        (
+            to("gitlab-fpga", &[("job_id", "1"), ("BASH_ENV", "x")]),
+            "callback target gitlab-fpga does not take the var `BASH_ENV`",
+        ),
         (to("chat", &[]), "callback target chat needs the var `room`: give it in `vars`, any text"),
         (
             to("chat", &[("room", "1"), ("floor", "2")]),
@@ -142,9 +173,9 @@ fn callbacks_that_do_not_fit_are_refused_with_what_to_change() {
         (at("https://hooks.example/ci/../x"), "`.` and `..` as parts of the path are not allowed"),
         (
             at("https://hooks.example.evil/ci/"),
-            "is not permitted: permitted are https://hooks.example/ci/, http://127.0.0.1/, http://8.8.8.8/x; an admin",
+            "is not permitted: permitted are some at http://8.8.8.8, https://hooks.example; an admin",
         ),
-        (at("http://127.0.0.1/"), "127.0.0.1 is this machine itself"),
+        (at("http://127.0.0.1/"), "is not permitted"),
     ] {
         let error = farm.check(&callback).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
@@ -258,7 +289,7 @@ fn wrong_targets_say_where_and_what() {
         ),
         (
             TargetSettings {
-                headers: vec![("Host".into(), Secret::new("x").unwrap())],
+                headers: vec![("Host".into(), SecretSource::Inline(Secret::new("x").unwrap()))],
                 ..generic()
             },
             "the header Host is set by the service itself",
@@ -274,6 +305,11 @@ fn wrong_targets_say_where_and_what() {
         (
             TargetSettings { vars: owned(&[("SEMAPHORE_CLAIM_ID", "")]), ..play() },
             "`vars.SEMAPHORE_CLAIM_ID` is not for you to set",
+        ),
+        (allowing(&["a-b"], play()), "`allow_vars`: \"a-b\" is no name of a var"),
+        (
+            TargetSettings { template: Some("1".into()), ..allowing(&["a"], generic()) },
+            "`allow_vars` has no use beside `template`",
         ),
         (
             TargetSettings { allow_cidrs: vec!["10.0.0.0".into()], ..play() },
@@ -299,6 +335,11 @@ fn wrong_entries_and_numbers_say_where_and_what() {
     let neither = AllowSettings { url: None, ..entry("") };
     let no_secret =
         AllowSettings { secrets: SecretSettings::default(), ..entry("https://a.example/") };
+    let inside =
+        AllowSettings { allow_cidrs: vec!["10.0.0.0/8".into()], ..entry("https://10.0.0.1/") };
+    let host = |host: &str| AllowSettings { url: None, host: Some(host.into()), ..entry("") };
+    let twice =
+        [entry("https://a.example/"), entry("https://b.example/"), entry("https://a.example:443")];
     let too_many = vec![entry("https://a.example/"); 65];
     let slow = Settings { timeout: Duration::from_secs(61), ..Settings::default() };
     for (given, expected) in [
@@ -309,6 +350,14 @@ fn wrong_entries_and_numbers_say_where_and_what() {
             settings(&[], &[entry("ftp://a.example/")]),
             "`url = \"ftp://a.example/\"`: it must begin with https://",
         ),
+        (
+            settings(&[], &[entry("https://127.0.0.1/")]),
+            "[[callbacks.allow]] number 1: 127.0.0.1 is this machine itself",
+        ),
+        (settings(&[], &[host("10.0.0.1")]), "number 1: 10.0.0.1 is a private address"),
+        (settings(&[], &[inside]), ""),
+        (settings(&[], &twice), "number 3: this permits what number 1 permits already"),
+        (settings(&[], &[host("a.example"), host("a.example:8443")]), ""),
         (settings(&[], &too_many), "[callbacks]: there may be at most 64 entries of `allow`"),
         (slow, "[callbacks]: `timeout` must be from 1s to 60s"),
     ] {
@@ -332,13 +381,33 @@ fn warnings_tell_of_secrets_that_others_can_read_and_of_plain_http() {
     };
     assert_eq!(warnings(0o640, "https://gitlab.example"), [""; 0]);
     let told = warnings(0o644, "http://gitlab.example");
-    assert!(told[0].contains("has secrets and every user can read it: chmod o= "), "{told:?}");
+    assert!(told[0].contains("has secrets or headers and every user can read it"), "{told:?}");
     assert!(told[1].contains("farm sends its token without encryption"), "{told:?}");
+
+    let secret = directory.path().join("secret");
+    std::fs::write(&secret, KEY).unwrap();
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let present = Some(SecretSource::File(secret.clone()));
+    let header = |source: SecretSource, url: &str| {
+        let given = TargetSettings {
+            secrets: SecretSettings { present: present.clone(), previous: None },
+            headers: vec![("Authorization".into(), source)],
+            ..target("generic", url, KEY, &[])
+        };
+        let given = settings(&[("farm", given)], &[]);
+        Registry::new(&Settings { config_file: Some(path.clone()), ..given }).unwrap().1
+    };
+    let inline = || SecretSource::Inline(Secret::new("Bearer x").unwrap());
+    let told = header(inline(), "http://chat.example/");
+    assert!(told[0].contains("has secrets or headers and every user can read it"), "{told:?}");
+    assert!(told[1].contains("farm sends its headers without encryption"), "{told:?}");
+    assert_eq!(header(SecretSource::File(secret.clone()), "https://chat.example/"), [""; 0]);
 }
 
 #[test]
 fn nothing_that_is_printed_has_a_secret() {
-    let headers = vec![("Authorization".into(), Secret::new("glpat-1").unwrap())];
+    let header = SecretSource::Inline(Secret::new("glpat-1").unwrap());
+    let headers = vec![("Authorization".into(), header)];
     let generic = target("generic", "https://hooks.example/", KEY, &[]);
     let given = settings(
         &[

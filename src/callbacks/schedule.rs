@@ -8,7 +8,11 @@
 //! receiver's own (no answer, or one that says so) the breaker *opens*: for [`OPEN_FOR`] a lane does not
 //! repeat anything, then tries one delivery, which closes or opens it again (Nygard, "Release It!", circuit
 //! breaker). First tries go out all the same, in the order in which they are due, so that a claim does not end without
-//! one because of others that failed.
+//! one because of others that failed. Failures are forgotten, and the breaker closes, when a lane has had nothing to do and
+//! [`OPEN_FOR`] has gone by since the last one: nobody would try whether it still fails.
+//!
+//! A delivery of which it is not known how its last try ended, after a start of this process, waits for a gap as if that
+//! had failed, but for half of what is left of its offer at most: the job may be about to start, and then confirms first.
 //!
 //! A receiver that says `Retry-After` *pauses* its lane: nothing goes there until then, but for two things. What somebody
 //! asks for goes out. And a first try goes out at once when the pause would take more than half of the time for which its
@@ -123,6 +127,8 @@ struct Lane {
     waiting: Waiting,
     paused_until: Option<Instant>,
     failures: u32,
+    /// When the failures are forgotten, if there is nothing to do.
+    failures_until: Option<Instant>,
     /// Set while the breaker is not closed.
     open_until: Option<Instant>,
     /// The delivery that finds out whether an open lane can be closed.
@@ -139,14 +145,40 @@ impl Schedule {
         (tries, stands_until): (usize, Instant),
         now: Instant,
     ) {
+        self.forget_failures(&lane, now);
+        let kind = if tries == 0 { Kind::First } else { Kind::Again };
+        self.plan_new(sequence, lane, (kind, tries, half_way(stands_until, now)), now);
+    }
+
+    /// Like [`Schedule::add`] for one whose last try may have started its job a moment ago. `chance` is from 0 to 1.
+    pub(super) fn resume(
+        &mut self,
+        sequence: Sequence,
+        lane: LaneName,
+        (tries, stands_until): (usize, Instant),
+        now: Instant,
+        chance: f64,
+    ) {
+        self.forget_failures(&lane, now);
+        let patient_until = half_way(stands_until, now);
+        let due = patient_until.min(now + gap(tries, chance));
+        // Nobody may have got that last call: so no pause holds this one beyond its time.
+        self.plan_new(sequence, lane, (Kind::First, tries, patient_until), due);
+    }
+
+    fn plan_new(
+        &mut self,
+        sequence: Sequence,
+        lane: LaneName,
+        (kind, tries, patient_until): (Kind, usize, Instant),
+        due: Instant,
+    ) {
         if self.deliveries.contains_key(&sequence) || tries >= DELIVERIES_MAX {
             return;
         }
-        let kind = if tries == 0 { Kind::First } else { Kind::Again };
-        let patient_until = now + stands_until.saturating_duration_since(now) / 2;
-        let (due, is_asked, is_over) = (None, false, false);
-        let planned = Planned { lane, tries, kind, due, patient_until, is_asked, is_over };
-        self.plan(sequence, planned, now);
+        let (is_asked, is_over) = (false, false);
+        let planned = Planned { lane, tries, kind, due: None, patient_until, is_asked, is_over };
+        self.plan(sequence, planned, due);
     }
 
     /// Plans a delivery for now because somebody asks for it, whatever the breaker and a pause say. One that `is_over` is
@@ -158,6 +190,7 @@ impl Schedule {
         (tries, is_over): (usize, bool),
         now: Instant,
     ) {
+        self.forget_failures(&lane, now);
         let kind = Kind::Asked;
         if let Some(planned) = self.deliveries.get_mut(&sequence)
             && planned.due.is_none()
@@ -311,7 +344,7 @@ impl Schedule {
     pub(super) fn status(&self, lane: &str, now: Instant) -> LaneStatus {
         self.lanes.get(lane).map_or_else(LaneStatus::default, |lane| LaneStatus {
             queued: lane.running + lane.waiting.len(),
-            is_open: lane.open_until.is_some(),
+            is_open: lane.open_until.is_some() && !lane.has_forgotten(now),
             paused_for: lane.pause(now).map(|until| until.saturating_duration_since(now)),
         })
     }
@@ -327,6 +360,15 @@ impl Schedule {
         Some(planned)
     }
 
+    /// Closes the breaker of a lane that had nothing to do for long enough.
+    fn forget_failures(&mut self, name: &LaneName, now: Instant) {
+        if let Some(lane) = self.lanes.get_mut(name)
+            && lane.has_forgotten(now)
+        {
+            lane.close();
+        }
+    }
+
     /// Forgets a lane that has nothing to do and nothing to remember.
     fn tidy(&mut self, name: &LaneName) {
         if self.lanes.get(name).is_some_and(Lane::is_idle) {
@@ -337,8 +379,16 @@ impl Schedule {
 
 impl Lane {
     fn is_idle(&self) -> bool {
-        let is_at_rest = self.running + self.waiting.len() == 0;
-        is_at_rest && self.failures == 0 && self.paused_until.is_none()
+        self.is_at_rest() && self.failures == 0 && self.paused_until.is_none()
+    }
+
+    fn is_at_rest(&self) -> bool {
+        self.running + self.waiting.len() == 0
+    }
+
+    /// Whether its failures count no more.
+    fn has_forgotten(&self, now: Instant) -> bool {
+        self.is_at_rest() && self.failures_until.is_some_and(|until| until <= now)
     }
 
     /// When the pause ends, if there is one.
@@ -403,17 +453,24 @@ impl Lane {
 
     fn close(&mut self) {
         self.failures = 0;
+        self.failures_until = None;
         self.open_until = None;
         self.probe = None;
     }
 
     fn fail(&mut self, was_probe: bool, now: Instant) {
         self.failures = self.failures.saturating_add(1);
+        self.failures_until = Some(now + OPEN_FOR);
         let is_closed = self.open_until.is_none();
         if was_probe || (is_closed && self.failures >= FAILURES_MAX) {
             self.open_until = Some(now + OPEN_FOR);
         }
     }
+}
+
+/// When half of what is left of an offer's time is over.
+fn half_way(stands_until: Instant, now: Instant) -> Instant {
+    now + stands_until.saturating_duration_since(now) / 2
 }
 
 /// How long after its `tries`th try a delivery is tried again.

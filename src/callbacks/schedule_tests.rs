@@ -103,6 +103,33 @@ fn chance_spreads_a_gap_by_a_fifth() {
 }
 
 #[test]
+fn what_may_have_started_its_job_waits_for_a_gap_but_not_beyond_half_of_its_offer() {
+    for (tries, stands_for, expected) in [(1, 600, 5), (2, 600, 10), (1, 8, 4), (3, 0, 0)] {
+        let mut run = Run::new();
+        let (now, until) = (run.at(0), run.at(stands_for));
+        run.schedule.resume(Sequence(1), "a".into(), (tries, until), now, EVEN);
+        assert_eq!(run.due_s(), Some(expected), "{tries} {stands_for}");
+        assert_eq!(run.started(expected), [1]);
+        // From here on as after any try.
+        run.done(1, REFUSED, expected);
+        let next = expected + gap(tries + 1, EVEN).as_secs();
+        assert_eq!(run.due_s(), Some(next), "{tries} {stands_for}");
+    }
+    let mut run = Run::new();
+    let (now, until) = (run.at(0), run.at(600));
+    run.schedule.resume(Sequence(1), "a".into(), (DELIVERIES_MAX, until), now, EVEN);
+    assert_eq!(run.due_s(), None);
+}
+
+#[test]
+fn no_pause_holds_what_may_not_have_been_called_beyond_half_of_its_offer() {
+    let mut run = Run::paused_for(400);
+    let (now, until) = (run.at(1), run.at(601));
+    run.schedule.resume(Sequence(2), "a".into(), (1, until), now, EVEN);
+    assert_eq!(run.started(6), [2]);
+}
+
+#[test]
 fn gone_is_the_end_until_somebody_asks() {
     let mut run = Run::new();
     run.add(1, "a", 0);
@@ -129,6 +156,32 @@ fn a_full_lane_delays_no_other() {
     assert_eq!(status, LaneStatus { queued: 10, is_open: false, paused_for: None });
     run.done(0, Tried::Delivered, 1);
     assert_eq!(run.started(1), [4]);
+}
+
+#[test]
+fn failures_are_forgotten_when_there_was_nothing_to_do_for_30_seconds() {
+    let mut run = Run::new();
+    for number in 0..5 {
+        run.add(number, "dead", 0);
+    }
+    for _ in 0..2 {
+        for number in run.started(0) {
+            run.done(number, ILL, 0);
+        }
+    }
+    assert!(run.status("dead", 100).is_open, "there is something to do");
+    (0..5).for_each(|number| run.schedule.remove(Sequence(number)));
+    assert!(run.status("dead", 29).is_open);
+    assert!(!run.status("dead", 30).is_open);
+    // What comes then starts from the beginning: four failures open nothing.
+    for number in 10..14 {
+        run.add(number, "dead", 40);
+    }
+    for number in run.started(40) {
+        run.done(number, ILL, 40);
+    }
+    assert!(!run.status("dead", 40).is_open);
+    assert_eq!(run.started(46), [10, 11, 12, 13]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Secrets of targets: where they are read from, and that they are never shown.
 //!
 //! Read once, when the configuration is loaded. One newline at the end of a file is not part of the secret.
-//! No error and no warning has a secret's text in it.
+//! No error and no warning has a secret's text in it, nor a credential's name: somebody may have put a secret there.
 
 use std::{
     fmt, io,
@@ -10,6 +10,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use rustix::fs::{Mode, OFlags};
 
 /// Longest secret, in bytes.
 const SECRET_BYTES_MAX: usize = 4_096;
@@ -90,17 +91,18 @@ pub enum SecretProblem {
         /// What the system says.
         source: io::Error,
     },
+    /// A directory, a device, a FIFO.
+    #[error("{0} is no regular file: a secret is one line in a file")]
+    NotAFile(String),
     /// No directory of credentials.
     #[error(
-        "`$CREDENTIALS_DIRECTORY` is not set, so there is no credential {0:?}: systemd sets it for a unit \
-         with `LoadCredential={0}:/path/of/the/secret`"
+        "`$CREDENTIALS_DIRECTORY` is not set, so there are no credentials: systemd sets it for a unit with \
+         `LoadCredential=NAME:/path/of/the/secret`"
     )]
-    NoCredentials(String),
+    NoCredentials,
     /// A name that would leave the directory.
-    #[error(
-        "a credential's name must be 1 to 255 of A-Z a-z 0-9 . _ - and not begin with a dot: {0:?}"
-    )]
-    CredentialName(String),
+    #[error("a credential's name must be 1 to 255 of A-Z a-z 0-9 . _ - and not begin with a dot")]
+    CredentialName,
     /// No key in the form of Standard Webhooks.
     #[error(
         "the secret of a signed webhook must be `whsec_` and then base64 of 24 to 64 bytes; make one \
@@ -121,8 +123,8 @@ impl SecretSource {
         match self {
             SecretSource::Inline(secret) => Ok((secret.clone(), None)),
             SecretSource::File(path) => {
-                let secret = read_file(path)?;
-                let warning = readable_by_others(path).then(|| {
+                let (secret, mode) = read_file(path, &path.display().to_string())?;
+                let warning = (mode & OTHERS != 0).then(|| {
                     let path = path.display();
                     format!("{path} has a secret and every user can read it: chmod o= {path}")
                 });
@@ -133,11 +135,10 @@ impl SecretSource {
                     && !name.starts_with('.')
                     && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
                 if !is_name {
-                    return Err(SecretProblem::CredentialName(name.clone()));
+                    return Err(SecretProblem::CredentialName);
                 }
-                let directory =
-                    credentials.ok_or_else(|| SecretProblem::NoCredentials(name.clone()))?;
-                Ok((read_file(&directory.join(name))?, None))
+                let directory = credentials.ok_or(SecretProblem::NoCredentials)?;
+                Ok((read_file(&directory.join(name), "the credential of that name")?.0, None))
             }
         }
     }
@@ -150,17 +151,27 @@ pub fn readable_by_others(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & OTHERS != 0)
 }
 
-fn read_file(path: &Path) -> Result<Secret, SecretProblem> {
-    let unreadable =
-        |source| SecretProblem::Unreadable { path: path.display().to_string(), source };
-    let file = std::fs::File::open(path).map_err(unreadable)?;
+/// The secret in a file, and the file's permissions. Errors call it as it is `shown`.
+fn read_file(path: &Path, shown: &str) -> Result<(Secret, u32), SecretProblem> {
+    let shown = || shown.to_owned();
+    let unreadable = |source| SecretProblem::Unreadable { path: shown(), source };
+    // Else the open would wait for whoever writes to a FIFO.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file =
+        rustix::fs::open(path, flags, Mode::empty()).map_err(|error| unreadable(error.into()))?;
+    let file = std::fs::File::from(file);
+    let known = file.metadata().map_err(unreadable)?;
+    if !known.is_file() {
+        return Err(SecretProblem::NotAFile(shown()));
+    }
     let mut bytes = Vec::new();
     // Two more than the longest: the newline, and one that shows that it is longer.
     let bound = SECRET_BYTES_MAX as u64 + 2;
     io::Read::read_to_end(&mut io::Read::take(file, bound), &mut bytes).map_err(unreadable)?;
     let text = String::from_utf8(bytes).map_err(|_| SecretProblem::NotText)?;
     let line = text.strip_suffix('\n').unwrap_or(&text);
-    Secret::new(line.strip_suffix('\r').unwrap_or(line))
+    let secret = Secret::new(line.strip_suffix('\r').unwrap_or(line))?;
+    Ok((secret, known.permissions().mode()))
 }
 
 /// The key of a webhook's signatures.
@@ -240,6 +251,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_file_is_refused_and_nobody_waits_for_a_writer() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("fifo");
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status().unwrap();
+        assert!(made.success());
+        for path in [fifo.as_path(), directory.path(), Path::new("/dev/zero")] {
+            let error = SecretSource::File(path.into()).read(None).unwrap_err().to_string();
+            assert!(
+                error.ends_with("is no regular file: a secret is one line in a file"),
+                "{error}"
+            );
+            assert!(error.starts_with(&path.display().to_string()), "{error}");
+        }
+        let name = fifo.file_name().unwrap().to_str().unwrap().to_owned();
+        let credential = SecretSource::Credential(name).read(Some(directory.path()));
+        assert!(matches!(credential, Err(SecretProblem::NotAFile(_))));
+    }
+
+    #[test]
     fn credentials_come_from_their_directory_alone() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("gitlab"), "glpat-2\n").unwrap();
@@ -247,10 +277,15 @@ mod tests {
             SecretSource::Credential(name.to_owned()).read(directory).map(|(secret, _)| secret)
         };
         assert_eq!(read("gitlab", Some(directory.path())).unwrap().expose(), "glpat-2");
-        assert!(matches!(read("gitlab", None), Err(SecretProblem::NoCredentials(_))));
+        assert!(matches!(read("gitlab", None), Err(SecretProblem::NoCredentials)));
+        let error = read("glpat-1", Some(directory.path())).unwrap_err().to_string();
+        assert!(
+            error.starts_with("cannot read the secret in the credential of that name: "),
+            "{error}"
+        );
         for name in ["", "..", ".x", "a/b", "../x"] {
             let problem = read(name, Some(directory.path())).unwrap_err();
-            assert!(matches!(problem, SecretProblem::CredentialName(_)), "{name:?}");
+            assert!(matches!(problem, SecretProblem::CredentialName), "{name:?}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 use super::{
     address::Refused,
     allowed::AllowedProblem,
-    secret::{Secret, SecretProblem, SecretSource},
+    secret::{SecretProblem, SecretSource},
     template::TemplateProblem,
     url::UrlProblem,
 };
@@ -67,11 +67,13 @@ pub struct TargetSettings {
     /// `POST` or `PUT`.
     pub method: Option<String>,
     /// Further headers; their values may be secrets.
-    pub headers: Vec<(String, Secret)>,
+    pub headers: Vec<(String, SecretSource)>,
     /// The body, a JSON document with placeholders.
     pub template: Option<String>,
     /// Vars that are the same for all claims.
     pub vars: Vec<(String, String)>,
+    /// Further vars that a claim may give: names, or beginnings with a `*` behind.
+    pub allow_vars: Option<Vec<String>>,
     /// Ranges that its name may resolve to besides public ones.
     pub allow_cidrs: Vec<String>,
 }
@@ -186,7 +188,7 @@ pub enum ConfigProblem {
         docs: &'static str,
     },
     /// The URL's host is an address that is not sent to.
-    #[error("`url`: {0}")]
+    #[error("{0}")]
     Address(Refused),
     /// There is no secret.
     #[error(
@@ -229,11 +231,21 @@ pub enum ConfigProblem {
     #[error("`method` must be \"POST\" or \"PUT\", not {0:?}")]
     Method(String),
     /// Not a token (RFC 9110).
-    #[error("{0:?} is no header's name: write letters, digits and `-`")]
-    HeaderName(String),
+    #[error(
+        "`headers`: a header's name must be letters, digits and `-`; it stands before the `=`, its value behind"
+    )]
+    HeaderName,
     /// One that is ours to set.
     #[error("the header {0} is set by the service itself: leave it out")]
     HeaderForbidden(String),
+    /// The value of a header cannot be read.
+    #[error("`headers.{name}`: {problem}")]
+    Header {
+        /// The header.
+        name: String,
+        /// What is wrong with it.
+        problem: SecretProblem,
+    },
     /// A control character, or beyond ASCII.
     #[error("the value of the header {0} must be visible ASCII and blanks")]
     HeaderValue(String),
@@ -246,6 +258,17 @@ pub enum ConfigProblem {
     /// The vars break their grammar.
     #[error("`vars` must be {0}")]
     Vars(Invalid),
+    /// Not the name of a var.
+    #[error(
+        "`allow_vars`: {0:?} is no name of a var: write letters, digits and `_` (no digit first), with a `*` at the end \
+         for all that begin so"
+    )]
+    AllowVar(String),
+    /// Two keys that say the same.
+    #[error(
+        "`allow_vars` has no use beside `template`, which names the vars of a claim: leave it out"
+    )]
+    AllowVarsAndTemplate,
     /// A var that the preset does not take.
     #[error(
         "`vars.{name}` is not for you to set: preset {preset} uses the name itself; see {docs}"
@@ -282,6 +305,9 @@ pub enum ConfigProblem {
     /// The entry permits nothing.
     #[error("{0}")]
     Allowed(AllowedProblem),
+    /// Two entries, of which the second would never count.
+    #[error("this permits what number {0} permits already: leave one of them out")]
+    AllowTwice(usize),
     /// Neither or both of two keys.
     #[error("set one of `url` and `host`")]
     UrlOrHost,

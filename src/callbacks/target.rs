@@ -8,6 +8,7 @@ use std::path::Path;
 use ipnet::IpNet;
 
 use super::{
+    allow_vars::AllowVars,
     declared::{self, Secrets},
     event::Event,
     headers,
@@ -33,6 +34,7 @@ pub struct Target {
     headers: Vec<(String, Secret)>,
     template: Option<Template>,
     fixed: Vars,
+    allow_vars: AllowVars,
     allow: Vec<IpNet>,
 }
 
@@ -52,15 +54,24 @@ impl Target {
         let allow = declared::cidrs(&given.allow_cidrs)?;
         let url = declared::target_url(preset, &given.url, &allow)?;
         let secrets = declared::secrets_of(preset, &given.secrets, credentials, warnings)?;
-        if url.scheme() == Scheme::Http && preset.secret == SecretUse::Token {
+        let headers = headers::read(&given.headers, credentials, warnings)?;
+        let sends = match preset.secret {
+            SecretUse::Token => Some("token"),
+            SecretUse::WebhookKey => (!headers.is_empty()).then_some("headers"),
+        };
+        if let (Scheme::Http, Some(what)) = (url.scheme(), sends) {
             warnings.push(format!(
-                "callback target {name} sends its token without encryption: use https:// if the \
+                "callback target {name} sends its {what} without encryption: use https:// if the \
                  receiver has it"
             ));
         }
         let template = given.template.as_deref().map(Template::parse).transpose();
         let fixed = Vars::new(given.vars.clone()).map_err(ConfigProblem::Vars)?;
         declared::check_fixed(preset, &fixed)?;
+        if given.template.is_some() && given.allow_vars.is_some() {
+            return Err(ConfigProblem::AllowVarsAndTemplate);
+        }
+        let allow_vars = AllowVars::new(given.allow_vars.as_deref(), !preset.is_generic)?;
         Ok(Target {
             name: name.clone(),
             preset,
@@ -68,9 +79,10 @@ impl Target {
             secrets,
             user: declared::user_of(preset, given.user.as_deref())?,
             method: declared::method_of(given.method.as_deref())?,
-            headers: headers::check(&given.headers)?,
+            headers,
             template: template.map_err(ConfigProblem::Template)?,
             fixed,
+            allow_vars,
             allow,
         })
     }
@@ -132,7 +144,7 @@ impl Target {
     /// Whether a claim's vars make a request.
     ///
     /// # Errors
-    /// One is missing, wrong, fixed, reserved or not used, or there are too many.
+    /// One is missing, wrong, fixed, reserved, not used or not allowed, or there are too many.
     pub fn check(&self, vars: &Vars) -> Result<(), Refusal> {
         vars.iter().try_for_each(|(name, _)| self.check_given(name))?;
         let merged = self.merged(vars);
@@ -158,12 +170,16 @@ impl Target {
         if self.preset.is_reserved(name) {
             return Err(Refusal::VarReserved { name: owned() });
         }
-        match &self.template {
-            Some(template) if template.vars().all(|used| used != name) => {
-                Err(Refusal::VarUnused { target: target(), name: owned() })
-            }
-            _ => Ok(()),
+        if let Some(template) = &self.template {
+            let is_used = template.vars().any(|used| used == name);
+            let unused = || Refusal::VarUnused { target: target(), name: owned() };
+            return if is_used { Ok(()) } else { Err(unused()) };
         }
+        let is_needed = self.preset.needs.iter().any(|need| need.name == name);
+        if is_needed || self.allow_vars.allow(name, !self.preset.is_generic) {
+            return Ok(());
+        }
+        Err(Refusal::VarNotAllowed { target: target(), name: owned() })
     }
 
     /// Whether a var that the preset needs is there and fits.

@@ -6,7 +6,8 @@
 //!
 //! Invariants of a [`Destination`]: the scheme is http or https; the host is a DNS name in lower case whose
 //! last label cannot be taken for a number, or an IP address in its one canonical form; the path begins with
-//! `/` and has no dot segments, however written, and no empty ones inside; there is no user and no fragment.
+//! `/` and has no dot segments, however written, and no empty ones inside; decoded it is UTF-8; there is no user and no
+//! fragment.
 //! What it does not say is whether anybody may call it: that is [`super::allowed`] and [`super::address`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -31,6 +32,10 @@ pub(super) fn shown(text: &str) -> String {
         None => format!("{hidden}{rest}"),
     }
 }
+
+/// Characters that programs which normalise texts read as dots and slashes (Unicode's compatibility forms).
+const LOOK_ALIKES: [char; 6] =
+    ['\u{ff0e}', '\u{fe52}', '\u{2024}', '\u{2025}', '\u{ff0f}', '\u{ff3c}'];
 
 /// Why a text is not a URL that is called. Each says what to write instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -90,12 +95,20 @@ pub enum UrlProblem {
     /// `//`.
     #[error("an empty part of the path (`//`) is not allowed: write one `/`")]
     EmptySegment,
-    /// `%` without two hexadecimal digits, or one that hides a control character, `\` or another `%`.
+    /// `%` without two hexadecimal digits, or one that hides a control character, or in the path `\` or another `%`.
     #[error(
-        "a `%` must stand before two hexadecimal digits, and not for a control character, a backslash \
-         or a second encoding"
+        "a `%` must stand before two hexadecimal digits, and not for a control character, nor in the path for a \
+         backslash or a second encoding"
     )]
     Percent,
+    /// Bytes that some programs read as others.
+    #[error("what is percent-encoded in the path must be UTF-8")]
+    NotUtf8,
+    /// A dot or a slash in another form.
+    #[error(
+        "full-width dots, slashes and backslashes in the path are not allowed: write the plain ones"
+    )]
+    LookAlike,
     /// A character that RFC 3986 does not allow there.
     #[error(
         "the path or query has a character that must be percent-encoded, such as \" < > [ ] ^ ` {{ | }}"
@@ -177,6 +190,7 @@ impl Destination {
         let path = if path.is_empty() { "/" } else { path };
         check_path(path)?;
         check_characters(query, b"/?:@!$&'()*+,;=-._~%")?;
+        check_encoded(query, b"")?;
         let port = port.unwrap_or(scheme.port_default());
         let mut destination = Destination {
             scheme,
@@ -193,19 +207,11 @@ impl Destination {
     /// The URL with `parts` after its path, each percent-encoded as a whole: `a/b` becomes `a%2Fb`.
     ///
     /// # Errors
-    /// A part is empty, or is or contains a dot segment or a backslash; or the result is too long.
+    /// A part is empty or has an empty part, a dot segment or a backslash, however written; or the result is too long.
     pub fn join(&self, parts: &[&str]) -> Result<Destination, UrlProblem> {
         let mut path = self.path.trim_end_matches('/').to_owned();
         for part in parts {
-            if part.is_empty() {
-                return Err(UrlProblem::EmptySegment);
-            }
-            if part.contains('\\') {
-                return Err(UrlProblem::Backslash);
-            }
-            if part.split('/').any(is_dot_segment) {
-                return Err(UrlProblem::DotSegment);
-            }
+            check_part(part)?;
             path.push('/');
             path.extend(utf8_percent_encode(part, RESERVED));
         }
@@ -339,33 +345,55 @@ fn port_of(text: &str) -> Result<u16, UrlProblem> {
 
 fn check_path(path: &str) -> Result<(), UrlProblem> {
     check_characters(path, b"/:@!$&'()*+,;=-._~%")?;
-    // An encoded slash separates too, for whoever decodes before splitting; so does what is behind `;`.
-    let decoded = percent_decode_str(path).decode_utf8_lossy();
-    if decoded.split('/').any(is_dot_segment) {
-        return Err(UrlProblem::DotSegment);
-    }
-    if path.contains("//") {
+    check_encoded(path, b"\\%")?;
+    // An encoded slash separates too, for whoever decodes before splitting.
+    let decoded = percent_decode_str(path).decode_utf8().map_err(|_| UrlProblem::NotUtf8)?;
+    check_segments(&decoded)?;
+    if decoded.contains("//") {
         return Err(UrlProblem::EmptySegment);
     }
     Ok(())
 }
 
+/// Whether a text can be a part of a path once it is encoded: it may have slashes inside.
+///
+/// # Errors
+/// It is empty or has an empty part, a dot segment, a backslash, or what some programs read as one of these.
+pub(super) fn check_part(part: &str) -> Result<(), UrlProblem> {
+    if part.split('/').any(str::is_empty) {
+        return Err(UrlProblem::EmptySegment);
+    }
+    if part.contains('\\') {
+        return Err(UrlProblem::Backslash);
+    }
+    check_segments(part)
+}
+
+fn check_segments(decoded: &str) -> Result<(), UrlProblem> {
+    if decoded.contains(LOOK_ALIKES) {
+        return Err(UrlProblem::LookAlike);
+    }
+    if decoded.split('/').any(is_dot_segment) { Err(UrlProblem::DotSegment) } else { Ok(()) }
+}
+
+/// Some programs leave out what is behind `;`, `?` or `#` of a part, and blanks around it.
 fn is_dot_segment(part: &str) -> bool {
-    matches!(part.split(';').next(), Some("." | ".."))
+    matches!(part.split([';', '?', '#']).next().map(str::trim), Some("." | ".."))
 }
 
 fn check_characters(text: &str, besides_alphanumeric: &[u8]) -> Result<(), UrlProblem> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || besides_alphanumeric.contains(&b);
-    if !text.bytes().all(allowed) {
-        return Err(UrlProblem::Character);
-    }
+    if text.bytes().all(allowed) { Ok(()) } else { Err(UrlProblem::Character) }
+}
+
+/// Looks at what is percent-encoded: none may be a control character or one of the forbidden.
+fn check_encoded(text: &str, forbidden: &[u8]) -> Result<(), UrlProblem> {
     for encoded in text.split('%').skip(1) {
         let digits = encoded.get(..2).filter(|two| two.bytes().all(|b| b.is_ascii_hexdigit()));
         let byte = digits.and_then(|two| u8::from_str_radix(two, 16).ok());
-        match byte {
-            None | Some(b'\\' | b'%') => return Err(UrlProblem::Percent),
-            Some(byte) if byte.is_ascii_control() => return Err(UrlProblem::Percent),
-            Some(_) => {}
+        let is_good = |byte: u8| !byte.is_ascii_control() && !forbidden.contains(&byte);
+        if !byte.is_some_and(is_good) {
+            return Err(UrlProblem::Percent);
         }
     }
     Ok(())

@@ -12,7 +12,7 @@ use crate::model::Sequence;
 pub(super) enum Kind {
     /// Somebody asks for it.
     Asked,
-    /// It was never tried.
+    /// It was never tried, as far as is known.
     First,
     /// It has failed.
     Again,

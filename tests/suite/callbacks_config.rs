@@ -6,9 +6,12 @@ use std::{
     process::{Command, Stdio},
 };
 
-use rustix::process::Signal;
+use rustix::{
+    fs::{Mode, OFlags},
+    process::Signal,
+};
 
-use super::daemon::Daemon;
+use super::daemon::{Daemon, poll};
 
 /// Exit code and standard error of `--check-config`.
 fn check(config: &Path) -> (Option<i32>, String) {
@@ -67,4 +70,44 @@ fn a_reload_with_a_wrong_target_is_refused_whole() {
     daemon.signal(Signal::HUP);
     daemon.log().wait_for("the configuration was not read again, all stays as it is");
     assert_eq!(daemon.call("GET", "/api/v1/semaphores/B", "").status, 404);
+}
+
+#[test]
+fn a_configuration_that_does_not_answer_holds_up_no_stop() {
+    let mut daemon = Daemon::start("[semaphores]\nA = 1");
+    let config = daemon.config_file();
+    std::fs::remove_file(&config).unwrap();
+    assert!(Command::new("mkfifo").arg(&config).status().unwrap().success());
+    daemon.signal(Signal::HUP);
+    // Opening a FIFO for writing without waiting succeeds when somebody has it open for reading.
+    let writer = poll("the reader of the configuration", || {
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK;
+        rustix::fs::open(&config, flags, Mode::empty()).ok()
+    });
+    // A reload that hangs, and the next one behind it.
+    daemon.signal(Signal::HUP);
+    daemon.stop();
+    drop(writer);
+}
+
+#[test]
+fn a_reload_that_comes_during_another_one_is_not_forgotten() {
+    let daemon = Daemon::start("[semaphores]\nA = 1");
+    let config = daemon.config_file();
+    std::fs::remove_file(&config).unwrap();
+    assert!(Command::new("mkfifo").arg(&config).status().unwrap().success());
+    daemon.signal(Signal::HUP);
+    let writer = poll("the reader of the configuration", || {
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK;
+        rustix::fs::open(&config, flags, Mode::empty()).ok()
+    });
+    std::fs::remove_file(&config).unwrap();
+    std::fs::write(&config, "[semaphores]\nA = 1\nC = 1").unwrap();
+    daemon.signal(Signal::HUP);
+    rustix::io::write(&writer, b"[semaphores]\nA = 1\nB = 1").unwrap();
+    drop(writer);
+    daemon.log().wait_for("the configuration was read again");
+    poll("the second configuration", || {
+        (daemon.call("GET", "/api/v1/semaphores/C", "").status == 200).then_some(())
+    });
 }

@@ -39,6 +39,7 @@ mod lifecycle;
 mod nginx;
 mod no_netlink;
 mod openapi;
+mod pipelines;
 mod presence;
 mod proxy;
 mod readme;

@@ -15,7 +15,7 @@ use std::fmt;
 use super::{
     event::{CLAIM_ID_VAR, Event, FENCES_VAR},
     target::Target,
-    url::{Destination, RESERVED, UrlProblem},
+    url::{Destination, RESERVED, UrlProblem, check_part},
 };
 use crate::model::{VARS_MAX, WallTime};
 
@@ -207,10 +207,9 @@ fn form<'a>(fields: impl Iterator<Item = (String, &'a str)>) -> String {
     fields.collect::<Vec<_>>().join("&")
 }
 
-/// Parts between `/`, none of them empty or a dot segment.
+/// Parts between `/` that [`Destination::join`] takes, of these bytes.
 fn is_path(text: &str, is_allowed: fn(u8) -> bool) -> bool {
-    text.split('/')
-        .all(|part| !part.is_empty() && part != "." && part != ".." && part.bytes().all(is_allowed))
+    check_part(text).is_ok() && text.bytes().all(|b| b == b'/' || is_allowed(b))
 }
 
 #[cfg(test)]

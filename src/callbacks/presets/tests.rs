@@ -31,6 +31,7 @@ fn target(preset: &str, token: &str) -> TargetSettings {
             present: Some(SecretSource::Inline(secret(token))),
             previous: None,
         },
+        allow_vars: Some(vec!["BRANCH".into(), "branch".into(), "SEED".into()]),
         allow_cidrs: vec!["127.0.0.0/8".into()],
         ..TargetSettings::default()
     }
@@ -98,10 +99,11 @@ fn generic_takes_method_headers_and_template() {
     let given = TargetSettings {
         method: Some("PUT".into()),
         headers: vec![
-            ("Authorization".into(), secret("Bearer x y")),
-            ("content-type".into(), secret("application/cloudevents+json")),
+            ("Authorization".into(), SecretSource::Inline(secret("Bearer x y"))),
+            ("content-type".into(), SecretSource::Inline(secret("application/cloudevents+json"))),
         ],
         template: Some(template.into()),
+        allow_vars: None,
         ..target("generic", KEY)
     };
     let request = call("/", given, &[("branch", "a\"b")]);

@@ -277,6 +277,28 @@ fn what_is_not_configured_is_refused_with_what_to_do() {
 }
 
 #[test]
+fn a_var_that_is_not_allowed_is_refused_with_the_key_to_set() {
+    let gitlab = "[callbacks.targets.gitlab]\npreset = \"gitlab-play\"\nurl = \"https://gitlab.example\"\n\
+                  secret = \"x\"\nvars = { project = \"a/b\" }\nallow_vars = [\"SIM_*\", \"*\"]\n";
+    let daemon = Daemon::start(&format!("[semaphores]\nlic = 1\n{gitlab}"));
+    daemon.call("PUT", "/api/v1/claims/h", r#"{"permits": {"lic": 1}}"#);
+    let with = |name: &str| {
+        let vars = json!({ "job_id": "1", name: "x" });
+        claim_to(&daemon, "x", &json!({ "target": "gitlab", "vars": vars }), "60s")
+    };
+    for name in ["BASH_ENV", "LD_PRELOAD", "CI_DEBUG_TRACE", "GIT_SSH_COMMAND"] {
+        let answer = with(name);
+        assert_eq!((answer.status, answer.code().as_str()), (422, "callback-refused"), "{name}");
+        let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+        assert!(
+            detail.contains(&format!("`{name}`")) && detail.contains("`allow_vars`"),
+            "{detail}"
+        );
+    }
+    assert_eq!(with("SIM_SEED").status, 202);
+}
+
+#[test]
 fn a_request_may_be_repeated_when_its_target_is_gone() {
     let receiver = taking();
     let mut daemon = daemon(1, &receiver);

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Condvar, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -17,6 +17,13 @@ use crate::{
 /// As many as a receiver gets at the same time, and two more.
 const CAPACITY: u32 = 6;
 const ROUNDS: usize = 8;
+/// Rounds in which a call comes again when half of an offer's time is over.
+const SLOW_ROUNDS: usize = 3;
+const MOMENTS: usize = 5;
+/// Long enough to confirm in the other half, on a machine that is busy.
+const SHORT_OFFER: &str = "4s";
+/// How long a stop may take that waits for a call: the documented 2 s, and room for a machine that is busy.
+const STOP_MAX: Duration = Duration::from_secs(4);
 
 /// A receiver whose answers can be held back.
 #[derive(Default)]
@@ -53,6 +60,10 @@ impl Stage {
             at_receiver.pass();
             Reply::no_content()
         });
+        Stage::with(gate, receiver)
+    }
+
+    fn with(gate: Arc<Gate>, receiver: FakeService) -> Stage {
         let daemon = daemon(CAPACITY, &receiver);
         Stage { gate, receiver, daemon, calls_before_crash: 0 }
     }
@@ -65,7 +76,11 @@ impl Stage {
     }
 
     fn offer(&self, id: &str) {
-        let answer = claim(&self.daemon, id, "10m");
+        self.offer_for(id, "10m");
+    }
+
+    fn offer_for(&self, id: &str, offer_ttl: &str) {
+        let answer = claim(&self.daemon, id, offer_ttl);
         assert_eq!((answer.status, &answer.json()["state"]), (202, &"offered".into()));
     }
 
@@ -136,41 +151,98 @@ impl Stage {
 #[test]
 fn killed_between_offer_and_delivery() {
     let mut stage = Stage::new();
-    for round in 0..ROUNDS {
+    for round in 0..SLOW_ROUNDS {
         stage.gate.set(true);
         let ids: Vec<String> = (0..CAPACITY).map(|n| format!("a{round}-{n}")).collect();
         let (called, waiting) = ids.split_at(4);
-        called.iter().for_each(|id| stage.offer(id));
+        called.iter().for_each(|id| stage.offer_for(id, SHORT_OFFER));
         called.iter().for_each(|id| stage.wait_for_call(id));
         // The receiver has all that it gets at a time, so for these there is an offer and no call.
         waiting.iter().for_each(|id| stage.offer(id));
         stage.crash();
         assert!(waiting.iter().all(|id| !stage.was_called_before_the_crash(id)));
-        for id in &ids {
+        for id in waiting.iter().chain(called) {
             stage.wait_for_success(id);
             stage.confirm_and_release(id);
         }
     }
-    stage.check_calls(ROUNDS * CAPACITY as usize);
+    stage.check_calls(SLOW_ROUNDS * CAPACITY as usize);
 }
 
 #[test]
 fn killed_during_the_delivery() {
     let mut stage = Stage::new();
-    for round in 0..ROUNDS {
+    for round in 0..SLOW_ROUNDS {
         let id = format!("c{round}");
         stage.gate.set(true);
-        stage.offer(&id);
+        stage.offer_for(&id, SHORT_OFFER);
         stage.wait_for_call(&id);
         stage.crash();
         let tried = stage.wait_for_success(&id);
         // The record knows of each call that somebody got.
-        let results = tried["deliveries"].as_array().unwrap().iter().map(|tried| &tried["result"]);
+        let all = tried["deliveries"].as_array().unwrap();
+        let results = all.iter().map(|tried| &tried["result"]);
         assert_eq!(results.collect::<Vec<_>>(), ["unfinished", "delivered"], "{tried}");
         assert_eq!(stage.calls_for(&id), 2);
         stage.confirm_and_release(&id);
     }
-    stage.check_calls(ROUNDS);
+    stage.check_calls(SLOW_ROUNDS);
+}
+
+#[test]
+fn a_job_that_the_last_call_started_confirms_before_the_next_one() {
+    let mut stage = Stage::new();
+    stage.gate.set(true);
+    stage.offer("a");
+    stage.wait_for_call("a");
+    stage.crash();
+    let planned = crate::daemon::poll("the plan of the next call", || {
+        let found = super::deliveries(&stage.daemon, "a");
+        found["next_attempt_at"].is_string().then_some(found)
+    });
+    assert_eq!(planned["deliveries"][0]["result"], "unfinished", "{planned}");
+    assert_eq!(planned["deliveries"][1], Value::Null, "{planned}");
+    stage.confirm_and_release("a");
+    // One that nobody has called is called at once, so the dispatcher had its chance.
+    stage.offer("b");
+    stage.wait_for_success("b");
+    assert_eq!(stage.calls_for("a"), 1);
+}
+
+#[test]
+fn a_stop_waits_for_a_receiver_that_takes_a_second() {
+    let slow = FakeService::start(|_| {
+        std::thread::sleep(Duration::from_secs(1));
+        Reply::no_content()
+    });
+    let mut stage = Stage::with(Arc::default(), slow);
+    stage.offer("a");
+    stage.wait_for_call("a");
+    stage.daemon.stop();
+    stage.daemon.start_again(Port::Same);
+    let kept = super::deliveries(&stage.daemon, "a");
+    assert_eq!(kept["deliveries"][0]["result"], "delivered", "{kept}");
+    assert_eq!((&kept["next_attempt_at"], stage.calls_for("a")), (&Value::Null, 1));
+}
+
+#[test]
+fn a_stop_begins_nothing_and_does_not_wait_for_a_receiver_that_hangs() {
+    let mut stage = Stage::new();
+    stage.gate.set(true);
+    let ids: Vec<String> = (0..CAPACITY).map(|n| format!("a{n}")).collect();
+    ids.iter().for_each(|id| stage.offer(id));
+    stage.receiver.wait_for("POST", 4);
+    let start = Instant::now();
+    stage.daemon.stop();
+    let took = start.elapsed();
+    assert!(took < STOP_MAX, "it took {took:?}");
+    assert_eq!(stage.receiver.calls().len(), 4);
+    stage.gate.set(false);
+    stage.daemon.start_again(Port::Same);
+    // Nobody has called for these.
+    for id in &ids[4..] {
+        stage.wait_for_success(id);
+    }
 }
 
 #[test]
@@ -196,11 +268,11 @@ fn killed_between_delivery_and_confirmation() {
 fn killed_at_moments_that_nobody_chose() {
     let mut stage = Stage::new();
     let mut claims = 0;
-    for round in 0..ROUNDS {
+    for round in 0..MOMENTS {
         let ids: Vec<String> = (0..CAPACITY).map(|n| format!("e{round}-{n}")).collect();
-        ids.iter().for_each(|id| stage.offer(id));
+        ids.iter().for_each(|id| stage.offer_for(id, SHORT_OFFER));
         claims += ids.len();
-        std::thread::sleep(Duration::from_micros(300 * round as u64));
+        std::thread::sleep(Duration::from_micros(500 * round as u64));
         stage.crash();
         for id in &ids {
             let tried = stage.wait_for_success(id);
