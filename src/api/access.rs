@@ -5,9 +5,9 @@
 
 use std::{ops::Deref, sync::Arc};
 
-use super::{Api, Call, Credentials, Endpoint, Error, throttle::Verdict};
+use super::{Api, Call, Credentials, Endpoint, Error, audit::claim_row, throttle::Verdict};
 use crate::{
-    model::{Actor, AuditEntry, Claim, Note, Scope, SemaphoreName, Token},
+    model::{Actor, AuditEntry, Claim, ClaimId, Note, Scope, SemaphoreName, Token},
     semaphore::{Asker, TokenRefusal},
 };
 
@@ -138,6 +138,9 @@ impl Caller {
     }
 }
 
+/// Makes the row about a claim of another.
+pub(super) type OnAnother<'c> = Box<dyn Fn(&Claim) -> Box<AuditEntry> + 'c>;
+
 /// A call that may be made.
 #[derive(Debug)]
 pub(super) struct Admitted<'c> {
@@ -162,6 +165,15 @@ impl Admitted<'_> {
     /// A row of the audit log for something that was done.
     pub(super) fn entry(&self, action: &str, object: String) -> AuditEntry {
         entry(self.call, &self.caller, action, object)
+    }
+
+    /// The row for an admin's act on a claim of another.
+    pub(super) fn on_another(&self, action: &'static str, id: &ClaimId) -> Option<OnAnother<'_>> {
+        let is_admin = self.caller.token().is_some_and(|token| token.allows(Scope::Admin));
+        let id = id.clone();
+        is_admin.then(|| -> OnAnother<'_> {
+            Box::new(move |claim| claim_row(self.entry(action, format!("claim {id}")), claim))
+        })
     }
 
     /// The row for the act that this call is.
@@ -212,6 +224,28 @@ impl Api {
         match missing(access, &caller) {
             None => Ok(caller),
             Some(error) => Err((caller, error)),
+        }
+    }
+
+    /// Whether who was let in still would be, at the end of a wait.
+    pub(super) fn recheck(&self, access: Access, caller: &Caller) -> Result<(), Error> {
+        match missing(access, &self.present(caller)?) {
+            None => Ok(()),
+            Some(error) => Err(error),
+        }
+    }
+
+    /// The caller with what his token may do now.
+    pub(super) fn present(&self, caller: &Caller) -> Result<Caller, Error> {
+        let Caller::Token(token) = caller else { return Ok(caller.clone()) };
+        match self.service.present_token(token) {
+            Ok(token) => Ok(Caller::Token(token)),
+            Err(TokenRefusal::Expired { token, at }) => {
+                Err(Error::TokenExpired { name: token.name.to_string(), at })
+            }
+            Err(TokenRefusal::Unknown | TokenRefusal::TooManyRequests { .. }) => {
+                Err(Error::TokenInvalid)
+            }
         }
     }
 

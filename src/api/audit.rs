@@ -5,10 +5,16 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Api, Error, Handled, Outcome, Reply, Step, access::Admitted, query::Query, wire::Seconds,
+    Api, Blocked, Error, Handled, Outcome, Reply, Step,
+    access::{Admitted, Caller},
+    query::Query,
+    wire::Seconds,
 };
 use crate::{
-    model::{Actor, AuditEntry, Note, Revision, SemaphoreSettings, SemaphoreState},
+    model::{
+        Actor, AuditEntry, Claim, Holder, JobId, Note, Revision, SemaphoreSettings, SemaphoreState,
+        TokenId,
+    },
     semaphore::Seen,
     storage::{AuditFilter, AuditRow},
 };
@@ -31,15 +37,22 @@ impl Api {
             // One more tells whether there is another page.
             rows_max: rows_max + 1,
         };
-        let seen = self.service.audit(&filter);
+        // It reads the disk, perhaps for seconds: not on a thread that releases wait for.
+        let (api, caller) = (self.clone(), call.caller.clone());
+        Ok(Step::Blocked(Box::new(BlockedAudit { api, caller, filter })))
+    }
+
+    fn audit_reply(&self, caller: &Caller, filter: &AuditFilter) -> Result<Reply, Reply> {
+        let rows_max = filter.rows_max - 1;
+        let seen = self.service.audit(filter);
         let Seen { what: mut rows, revision } =
-            seen.map_err(|refusal| self.refused(&call.caller, refusal))?;
+            seen.map_err(|refusal| self.refused(caller, refusal))?;
         let is_more = rows.len() > rows_max;
         rows.truncate(rows_max);
         let next = rows.last().filter(|_| is_more).map(|row| row.revision.to_string());
         let entries = rows.iter().map(body).collect::<Result<Vec<_>, _>>()?;
         let body = json!({ "entries": entries, "next": next, "revision": revision.0 });
-        Ok(Step::Done(Reply::json(Outcome::Ok, &body, revision)))
+        Ok(Reply::json(Outcome::Ok, &body, revision))
     }
 
     /// Notes the act that a call is, where the act itself changes nothing.
@@ -47,6 +60,19 @@ impl Api {
         let Some(row) = call.act(None) else { return Ok(()) };
         let noted = self.service.note_act(*row);
         noted.map(|_| ()).map_err(|refusal| self.refused(&call.caller, refusal))
+    }
+}
+
+/// A look into the audit log.
+struct BlockedAudit {
+    api: Api,
+    caller: Caller,
+    filter: AuditFilter,
+}
+
+impl Blocked for BlockedAudit {
+    fn wait(self: Box<Self>) -> Reply {
+        self.api.audit_reply(&self.caller, &self.filter).unwrap_or_else(|refused| refused)
     }
 }
 
@@ -103,6 +129,26 @@ pub fn settings_changed(
     }
     row.new = Some(Value::Object(after).to_string().into());
     row
+}
+
+/// Completes the row about a semaphore that is unregistered: all that it was.
+pub fn settings_removed(mut row: Box<AuditEntry>, old: &SemaphoreSettings) -> Box<AuditEntry> {
+    row.old = Some(Value::Object(settings(old)).to_string().into());
+    row
+}
+
+/// Completes the row about a claim of somebody: what it was.
+pub(super) fn claim_row(mut row: AuditEntry, claim: &Claim) -> Box<AuditEntry> {
+    let permits = claim.terms.permits.iter().map(|(name, n)| (name.to_string(), n.into()));
+    let old = json!({
+        "state": claim.state.as_str(),
+        "permits": permits.collect::<Map<String, Value>>(),
+        "holder": claim.terms.holder.as_ref().map(Holder::as_str),
+        "token_id": claim.owner.as_ref().map(TokenId::as_str),
+        "job": claim.job.as_ref().map(JobId::as_str),
+    });
+    row.old = Some(old.to_string().into());
+    Box::new(row)
 }
 
 /// Settings under the names that requests give them.

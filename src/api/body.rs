@@ -6,7 +6,7 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 use super::Error;
-use crate::model::{Invalid, nearest, parse_duration};
+use crate::model::{Invalid, nearest, parse_duration, without_secrets};
 
 /// Longest piece of a wrong value that an error shows, in characters.
 const SHOWN_CHARS_MAX: usize = 60;
@@ -110,7 +110,7 @@ pub(super) fn invalid_member(member: &str, invalid: &Invalid, value: &Value) -> 
 /// A text as an error shows it: not too long, and without control characters, which a terminal may obey.
 pub(super) fn shorten(text: &str) -> String {
     let mut shown = String::new();
-    for (index, c) in text.chars().enumerate() {
+    for (index, c) in without_secrets(text).chars().enumerate() {
         if index == SHOWN_CHARS_MAX {
             shown.push('…');
             break;

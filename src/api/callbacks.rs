@@ -118,6 +118,12 @@ impl Api {
             let (id, limit) = (claim.id.to_string(), DELIVERIES_MAX);
             return Err(Reply::error(Error::TooManyDeliveries { id, limit }, revision));
         }
+        if let Some(row) = call.on_another("delivery.retry", &claim.id)
+            && call.caller.token().is_some_and(|token| claim.owner.as_ref() != Some(&token.id))
+        {
+            let noted = self.service.note_act(*row(claim));
+            noted.map_err(|refusal| self.refused(&call.caller, refusal))?;
+        }
         self.callbacks.ask(claim.sequence);
         self.deliveries(Outcome::Accepted, claim, revision)
     }

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::{
     Answer, Api, Blocked, Error, Handled, Outcome, Reply, Step,
     access::{Admitted, Caller},
+    audit::claim_row,
     body::{Members, invalid_member, shorten},
     callbacks::take_callback,
     query::{Query, Wait, write_cursor},
@@ -15,8 +16,8 @@ use super::{
 };
 use crate::{
     model::{
-        Claim, ClaimId, ClaimRequest, Holder, Invalid, JobId, Labels, Note, Permits, Priority,
-        Revision, Scope, SemaphoreName, bounds, format_duration,
+        AuditEntry, Claim, ClaimId, ClaimRequest, Holder, Invalid, JobId, Labels, Note, Permits,
+        Priority, Revision, SemaphoreName, bounds, format_duration,
     },
     semaphore::{Asker, Attempt, Attempted, BlockedClaim, ClaimLook, ListFilter, Seen, core},
 };
@@ -117,7 +118,9 @@ impl Api {
         let ttl = members.take_duration("ttl", bounds::DURATION_MIN, bounds::TTL_MAX)?;
         let job = members.take("job", |value| text(value, JobId::new))?;
         let shape = Shape { renews: true, location: false, wait, blocked: false };
-        self.attempted(call, self.service.renew(id, (ttl, job), wait.wait, call.asker()), shape)
+        let row = call.on_another("claim.renew", &id);
+        let attempt = self.service.renew(id, (ttl, job), wait.wait, call.asker(), row.as_deref());
+        self.attempted(call, attempt, shape)
     }
 
     fn attempted(&self, call: &Admitted<'_>, attempt: Attempt, shape: Shape) -> Handled {
@@ -192,10 +195,8 @@ impl Api {
     pub(super) fn delete_claim(&self, call: &Admitted<'_>, id: &str) -> Handled {
         let id = claim_id(id)?;
         Query::of(call, &[])?;
-        // Only an admin ends a claim of another.
-        let is_admin = call.caller.token().is_some_and(|token| token.allows(Scope::Admin));
-        let act = is_admin.then(|| Box::new(call.entry("claim.release", format!("claim {id}"))));
-        let released = self.service.release(id, &call.asker(), act);
+        let row = call.on_another("claim.release", &id);
+        let released = self.service.release(id, &call.asker(), row.as_deref());
         let revision = released.map_err(|refusal| self.refused(&call.caller, refusal))?;
         let answer = Answer::new(Outcome::Done, None, revision);
         Ok(Step::Done(Reply { result: Ok(answer), after: revision }))
@@ -206,8 +207,11 @@ impl Api {
         Query::of(call, &[])?;
         let mut members = Members::parse(&call.body, true, &["reason"])?;
         let note = members.take("reason", |value| text(value, Note::new))?;
-        let audit = call.act(note.clone());
-        let revoked = self.service.revoke(&id, note, &call.asker(), audit);
+        let row = |claim: &Claim| {
+            let row = call.entry("claim.revoke", format!("claim {id}"));
+            claim_row(AuditEntry { reason: note.clone(), ..row }, claim)
+        };
+        let revoked = self.service.revoke(&id, note.clone(), &call.asker(), Some(&row));
         let (claim, revision) = revoked.map_err(|refusal| self.refused(&call.caller, refusal))?;
         Ok(Step::Done(self.ended_reply(&claim, revision)))
     }

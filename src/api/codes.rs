@@ -25,6 +25,7 @@ impl Error {
             Error::NoPermit { .. } => "no-permit",
             Error::Draining { .. } => "draining",
             Error::WouldEndClaims { .. } => "would-end-claims",
+            Error::HiddenClaims { .. } => "hidden-claims",
             Error::SemaphoreInUse { .. } => "semaphore-in-use",
             Error::QueueFull { .. } => "queue-full",
             Error::ServiceFull { .. } => "service-full",
@@ -87,6 +88,7 @@ impl Error {
                 json!({ "semaphore": semaphore, "available": available })
             }
             Error::WouldEndClaims { semaphore, claims, .. }
+            | Error::HiddenClaims { semaphore, claims }
             | Error::SemaphoreInUse { semaphore, claims } => {
                 json!({ "semaphore": semaphore, "claims": claims })
             }

@@ -151,6 +151,17 @@ pub enum Error {
         /// How many claims would end.
         claims: usize,
     },
+    /// Claims would end that the token cannot see.
+    #[error(
+        "{claims} claims of {semaphore} ask for semaphores outside of this token's pattern too, and would end; let them end, \
+         or ask an admin for all of these semaphores"
+    )]
+    HiddenClaims {
+        /// Of which semaphore.
+        semaphore: String,
+        /// How many.
+        claims: usize,
+    },
     /// The semaphore cannot be unregistered while claims name it.
     #[error(
         "`{semaphore}` is in use by live claims; their number is {claims}; drain it and wait, or add \

@@ -30,12 +30,12 @@ use std::{sync::Arc, time::Duration};
 use serde::Serialize;
 
 pub use self::access::{Access, Auth};
-pub use self::audit::settings_changed;
+pub use self::audit::{settings_changed, settings_removed};
 pub use self::call::{
     Answer, Blocked, Call, Calls, Content, Credentials, Download, Endpoint, Outcome, Reply, Step,
 };
 pub use self::error::Error;
-pub use self::tokens::random_token;
+pub use self::tokens::{random_token, rights};
 use self::{
     access::{Admitted, Caller},
     throttle::Throttle,
@@ -131,8 +131,8 @@ impl Blocked for Guarded {
     fn wait(self: Box<Self>) -> Reply {
         let Guarded { api, call, caller, blocked } = *self;
         let mut reply = blocked.wait();
-        if caller.token().is_some_and(|token| !api.service.is_valid(token)) {
-            reply = Error::TokenInvalid.into();
+        if let Err(error) = api.recheck(call.endpoint.access(), &caller) {
+            reply = error.into();
         }
         if let Err(error) = &reply.result {
             api.note_refused(&call, &caller, error);

@@ -57,6 +57,9 @@ impl Api {
             core::Error::WouldEndClaims { name, capacity, claims } => {
                 Error::WouldEndClaims { semaphore: name.to_string(), capacity, claims }
             }
+            core::Error::HiddenClaims { name, claims } => {
+                Error::HiddenClaims { semaphore: name.to_string(), claims }
+            }
             core::Error::SemaphoreInUse { name, claims } => {
                 Error::SemaphoreInUse { semaphore: name.to_string(), claims }
             }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     Answer, Api, Blocked, Error, Handled, Outcome, Reply, Step,
     access::{Admitted, Caller},
-    audit::settings_changed,
+    audit::{settings_changed, settings_removed},
     body::Members,
     claims::{semaphore_name, text},
     query::{Query, Wait},
@@ -165,8 +165,11 @@ impl Api {
         let query = Query::of(call, &["force", "reason"])?;
         let (force, reason) = (query.force()?, query.reason()?);
         self.check_name(call, &name)?;
-        let audit = call.act(reason.clone());
-        let removed = self.service.remove_semaphore(&name, (force, reason), &call.asker(), audit);
+        let row = |view: &SemaphoreView| {
+            call.act(reason.clone()).map(|row| settings_removed(row, &view.settings))
+        };
+        let force = (force, reason.clone());
+        let removed = self.service.remove_semaphore(&name, force, &call.asker(), &row);
         let Seen { revision, .. } =
             removed.map_err(|refusal| self.refused(&call.caller, refusal))?;
         let answer = Answer::new(Outcome::Done, None, revision);
@@ -198,7 +201,11 @@ impl Blocked for BlockedWatch {
     fn wait(self: Box<Self>) -> Reply {
         let name = self.name.as_ref();
         self.api.service.watch_semaphores(name, self.since, self.block, &self.asker);
-        self.api.semaphores_reply(&self.caller, name, self.wait)
+        // What the token may see now, not what it might when the wait began.
+        match self.api.present(&self.caller) {
+            Ok(caller) => self.api.semaphores_reply(&caller, name, self.wait),
+            Err(error) => error.into(),
+        }
     }
 }
 

@@ -227,7 +227,8 @@ fn count(value: &Value) -> Result<(u32, Value), Invalid> {
 }
 
 /// What a token may do, as replies and the audit log show it.
-pub(super) fn rights(token: &Token) -> Map<String, Value> {
+#[must_use]
+pub fn rights(token: &Token) -> Map<String, Value> {
     let rights = json!({
         "name": token.name.as_str(),
         "scopes": token.scopes.iter().map(Scope::as_str).collect::<Vec<_>>(),

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    api::settings_changed,
+    api::{settings_changed, settings_removed},
     model::{Actor, AuditEntry, Declaration, Origin, SemaphoreName, SemaphoreSettings},
     semaphore::{Asker, Refusal, Service, SetSettings, core},
 };
@@ -50,8 +50,10 @@ pub(crate) fn apply(service: &Service, declared: &BTreeMap<SemaphoreName, Semaph
 
 /// A semaphore that vanished from the file goes too, but not under its claims.
 fn remove_undeclared(service: &Service, name: &SemaphoreName) {
-    let audit = Some(entry("semaphore.remove", name));
-    match service.remove_semaphore(name, (false, None), &Asker::default(), audit) {
+    let row = |view: &core::SemaphoreView| {
+        Some(settings_removed(entry("semaphore.remove", name), &view.settings))
+    };
+    match service.remove_semaphore(name, (false, None), &Asker::default(), &row) {
         Ok(_) => log::info!("unregistered {name}, which is not declared any more"),
         Err(refusal) => log::warn!(
             "{name} is not declared any more and is kept: {}; drain it, and it goes at the next start or SIGHUP",

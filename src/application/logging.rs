@@ -8,7 +8,7 @@ use std::io::Write;
 use env_logger::{Env, fmt::Formatter};
 use log::{Level, Record};
 
-use crate::model::WallTime;
+use crate::model::{WallTime, without_secrets};
 
 /// Starts logging. What is logged: `RUST_LOG`, or `default` where that is not set. Never the bytes of requests, for
 /// callbacks have tokens in them.
@@ -53,10 +53,11 @@ fn for_people(out: &mut Formatter, record: &Record<'_>) -> std::io::Result<()> {
 }
 
 /// The message, with line breaks and other control characters escaped: what another program or a peer wrote could pass
-/// for a line of our own, in the journal with a priority of its own.
+/// for a line of our own, in the journal with a priority of its own. And without the secrets of tokens: some are pasted
+/// where they do not belong.
 fn one_line(record: &Record<'_>) -> String {
     let mut line = String::new();
-    for character in record.args().to_string().chars() {
+    for character in without_secrets(&record.args().to_string()).chars() {
         if character.is_control() {
             line.extend(character.escape_default());
         } else {

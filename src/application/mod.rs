@@ -34,7 +34,7 @@ use crate::{
     api,
     callbacks::Registry,
     cli::{self, Invocation, Program, exit},
-    model::Token,
+    model::{Token, without_secrets},
 };
 
 const PROGRAM: Program<'static> = Program { name: "semaphored", rest: None };
@@ -59,7 +59,8 @@ pub fn main(arguments: &[OsString]) -> u8 {
         Ok(()) => exit::OK,
         Err(failure) => {
             // Standard error may be closed; there is nobody else to tell.
-            let _ = writeln!(std::io::stderr(), "semaphored: {}", failure.message);
+            let _ =
+                writeln!(std::io::stderr(), "semaphored: {}", without_secrets(&failure.message));
             failure.exit
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    fmt::Display,
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
@@ -10,10 +11,12 @@ use std::{
 
 use super::Failure;
 use crate::{
-    api::random_token,
+    api::{random_token, rights},
     cli::exit,
-    model::{Actor, AuditEntry, Patterns, Scopes, Token, TokenBounds, TokenName, TokenOrigin},
-    semaphore::{Asker, Service},
+    model::{
+        Actor, AuditEntry, Patterns, Scopes, Token, TokenBounds, TokenName, TokenOrigin, TokenText,
+    },
+    semaphore::{Asker, Refusal, Service},
 };
 
 /// Where the first token is, in the data directory.
@@ -49,7 +52,7 @@ pub(crate) fn apply(service: &Service, declared: &[Token]) {
         matches!(token.origin, TokenOrigin::File(_)) && !ids.contains(&token.id)
     };
     for token in present.iter().filter(gone) {
-        let audit = Some(Box::new(entry(Actor::Configuration, "token.revoke", token)));
+        let audit = entry(Actor::Configuration, "token.revoke", (Some(token), None));
         match service.revoke_token(&token.id, &Asker::default(), audit) {
             Ok(_) => log::info!(
                 "revoked the token {:?}, which is not declared any more",
@@ -71,12 +74,13 @@ fn set(service: &Service, known: Option<&Token>, token: &Token) {
     let nobody = Asker::default();
     if known.is_some_and(|known| known.hash != token.hash) {
         // So that requests with the old secret end.
-        let audit = Some(Box::new(entry(Actor::Configuration, "token.rotate", token)));
+        let audit = entry(Actor::Configuration, "token.rotate", (known, Some(token)));
         if let Err(refusal) = service.rotate_token(&token.id, token.hash, &nobody, audit) {
             log::error!("a token was not rotated: {refusal:?}");
         }
     }
-    let audit = Some(Box::new(entry(Actor::Configuration, "token.create", token)));
+    let action = if known.is_some() { "token.set" } else { "token.create" };
+    let audit = entry(Actor::Configuration, action, (known, Some(token)));
     match service.set_token(made, &nobody, audit) {
         Ok(_) => log::info!("the token {:?} is as declared", token.name.as_str()),
         Err(refusal) => {
@@ -94,7 +98,10 @@ pub(crate) fn ensure_admin(service: &Service, data_dir: &Path) -> Result<(), Fai
     let path = data_dir.join(ADMIN_TOKEN);
     check_private(&path)?;
     if service.tokens().what.is_empty() {
-        make_admin(service, data_dir)?;
+        let (text, token) = admin_token(service)?;
+        // The file first: whatever crashes in between, there is no token that nobody has.
+        write_token(data_dir, &text)?;
+        keep(service, token)?;
         log::warn!("there was no token: made one for an admin, it is in {}", path.display());
     }
     Ok(())
@@ -103,20 +110,22 @@ pub(crate) fn ensure_admin(service: &Service, data_dir: &Path) -> Result<(), Fai
 /// Makes another token for an admin, whatever there is; tells where it is.
 ///
 /// # Errors
-/// When the file cannot be written, or the token cannot be kept.
+/// When the token cannot be kept, or the file cannot be written: then the one that is in it still counts.
 pub(crate) fn make_admin(service: &Service, data_dir: &Path) -> Result<PathBuf, Failure> {
-    let path = data_dir.join(ADMIN_TOKEN);
-    let internal = |what: &dyn std::fmt::Display| {
+    let (text, token) = admin_token(service)?;
+    keep(service, token)?;
+    write_token(data_dir, &text)
+}
+
+fn admin_token(service: &Service) -> Result<(TokenText, Token), Failure> {
+    let failed = |what: &dyn Display| {
         Failure::new(exit::INTERNAL, &format!("cannot make an admin token: {what}"))
     };
-    let text = random_token().map_err(|error| internal(&error))?;
-    write_private(data_dir, &path, &text.reveal()).map_err(|error| {
-        Failure::new(exit::IO, &format!("cannot write {}: {error}", path.display()))
-    })?;
+    let text = random_token().map_err(|error| failed(&error))?;
     let token = Token {
         id: text.id().clone(),
         hash: text.hash(),
-        name: TokenName::new(ADMIN_NAME).map_err(|error| internal(&error))?,
+        name: TokenName::new(ADMIN_NAME).map_err(|error| failed(&error))?,
         scopes: Scopes::ADMIN,
         patterns: Patterns::all(),
         bounds: TokenBounds::default(),
@@ -125,15 +134,45 @@ pub(crate) fn make_admin(service: &Service, data_dir: &Path) -> Result<PathBuf, 
         created_at: service.now().wall,
         last_used_at: None,
     };
-    let audit = Some(Box::new(entry(Actor::Daemon, "token.create", &token)));
+    Ok((text, token))
+}
+
+fn keep(service: &Service, token: Token) -> Result<(), Failure> {
+    let audit = entry(Actor::Daemon, "token.create", (None, Some(&token)));
     let set = service.set_token(token, &Asker::default(), audit);
-    set.map_err(|refusal| internal(&format!("{refusal:?}")))?;
+    set.map_err(|refusal| {
+        let why = match refusal {
+            Refusal::Core(error, _) => format!("{error}; revoke tokens that nobody needs"),
+            other => format!("{other:?}"),
+        };
+        Failure::new(exit::INTERNAL, &format!("cannot make an admin token: {why}"))
+    })?;
     let _ = service.commit();
+    Ok(())
+}
+
+fn write_token(data_dir: &Path, text: &TokenText) -> Result<PathBuf, Failure> {
+    let path = data_dir.join(ADMIN_TOKEN);
+    let written = write_private(data_dir, &path, &text.reveal());
+    written.map_err(|error| {
+        Failure::new(exit::IO, &format!("cannot write {}: {error}", path.display()))
+    })?;
     Ok(path)
 }
 
-fn entry(actor: Actor, action: &str, token: &Token) -> AuditEntry {
-    AuditEntry::done(actor, action, format!("token {}", token.id))
+/// What the audit log says: what the token might do, and may do from now on.
+fn entry(
+    actor: Actor,
+    action: &str,
+    (old, new): (Option<&Token>, Option<&Token>),
+) -> Option<Box<AuditEntry>> {
+    let token = new.or(old)?;
+    let shown = |token: &Token| serde_json::Value::Object(rights(token)).to_string().into();
+    Some(Box::new(AuditEntry {
+        old: old.map(shown),
+        new: new.map(shown),
+        ..AuditEntry::done(actor, action, format!("token {}", token.id))
+    }))
 }
 
 fn check_private(path: &Path) -> Result<(), Failure> {

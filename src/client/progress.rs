@@ -12,7 +12,7 @@ use super::{
     Failure,
     service::ServiceAddress,
     terminal::{Terminal, Tone},
-    token::{Token, without_secrets},
+    token::Token,
 };
 
 /// How often the wait is reported where there is no terminal.
@@ -95,7 +95,7 @@ pub(super) fn write_failure(failure: &Failure) {
 }
 
 fn write_lines(text: &str) {
-    let text = without_secrets(text);
+    let text = crate::model::without_secrets(text);
     write_raw(&text.lines().map(|line| format!("semaphorectl: {line}\n")).collect::<String>());
 }
 

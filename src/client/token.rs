@@ -1,24 +1,20 @@
 //! The token by which the service knows us: where it comes from, and that it is never shown.
 
 use std::{
-    borrow::Cow,
     fmt,
     fs::File,
     io::{self, Read},
 };
 
 use super::{Failure, unix};
-use crate::cli::exit;
+use crate::{cli::exit, model::id_in_token};
 
 /// The variable with the token itself.
 pub(super) const TOKEN_VARIABLE: &str = "SEMAPHORE_TOKEN";
 /// Longest token, in bytes.
 const TOKEN_BYTES_MAX: usize = 4_096;
-/// What each token of the service begins with.
-const PREFIX: &str = "sem_";
 /// How long the id after that may be, in bytes, and what is at least behind it.
 const ID_BYTES: std::ops::RangeInclusive<usize> = 4..=32;
-const SECRET_BYTES_MIN: usize = 32;
 /// Why there is no such option, and what there is instead.
 pub(super) const NO_TOKEN_OPTION: &str = "there is no option --token, for everybody on this machine can read the command \
      lines of its processes: set SEMAPHORE_TOKEN, or give --token-file FILE";
@@ -130,14 +126,6 @@ pub(super) fn is_token_option(word: &str) -> bool {
     matches!(word.split('=').next(), Some("--token" | "-token"))
 }
 
-/// The id in what may be a whole token: `ab12` of `sem_ab12_…`.
-pub(super) fn id_in_token(text: &str) -> Option<&str> {
-    let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
-    let fits = ID_BYTES.contains(&id.len()) && id.bytes().all(is_token_byte);
-    let secret_bytes = secret.bytes().take_while(|byte| is_token_byte(*byte)).count();
-    (fits && secret_bytes >= SECRET_BYTES_MIN).then_some(id)
-}
-
 /// The id of a token, as it was given on the command line. No message shows what was given where it is a whole token.
 ///
 /// # Errors
@@ -154,33 +142,6 @@ pub(super) fn token_id(text: &str) -> Result<&str, Failure> {
     Err(Failure::usage(format!("the id of a token must be 4 to 32 of a-z 0-9; it is {text:?}")))
 }
 
-/// The text without the secrets of tokens in it: who pastes one into a wrong place shall not find it in a log.
-pub(super) fn without_secrets(text: &str) -> Cow<'_, str> {
-    if !text.contains(PREFIX) {
-        return Cow::Borrowed(text);
-    }
-    let mut shown = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find(PREFIX) {
-        let (before, token) = rest.split_at(at);
-        shown.push_str(before);
-        let kept = match id_in_token(token) {
-            Some(id) => PREFIX.len() + id.len() + 1,
-            None => PREFIX.len(),
-        };
-        shown.push_str(&token[..kept]);
-        rest = &token[kept..];
-        if kept > PREFIX.len() {
-            shown.push('…');
-            rest = rest.trim_start_matches(|letter: char| {
-                letter.is_ascii_lowercase() || letter.is_ascii_digit()
-            });
-        }
-    }
-    shown.push_str(rest);
-    Cow::Owned(shown)
-}
-
 fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_lowercase() || byte.is_ascii_digit()
 }
@@ -188,8 +149,6 @@ fn is_token_byte(byte: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const SECRET: &str = "0123456789abcdefghijklmnopqrstuvwxyz";
 
     #[test]
     fn a_token_is_taken_as_it_is_but_for_what_is_around_it() {
@@ -211,16 +170,5 @@ mod tests {
             assert!(failure.message.contains(expected), "{}", failure.message);
             assert!(!failure.message.contains("t0"), "{}", failure.message);
         }
-    }
-
-    #[test]
-    fn secrets_are_taken_out_of_texts_and_nothing_else_is() {
-        let text = format!("it is \"sem_ab12_{SECRET}\", not sem_cd34_{SECRET}: sem_x");
-        assert_eq!(without_secrets(&text), "it is \"sem_ab12_…\", not sem_cd34_…: sem_x");
-        for text in ["no token", "sem_ab12_short", "sem_sem_", "a sem_ é", "sem_AB12_x"] {
-            assert_eq!(without_secrets(text), text);
-        }
-        assert_eq!(id_in_token(&format!("sem_ab12_{SECRET}")), Some("ab12"));
-        assert_eq!(id_in_token("ab12"), None);
     }
 }

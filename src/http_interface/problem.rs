@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Error, Response, authorization, status};
-use crate::{api, router};
+use crate::{api, model::without_secrets, router};
 
 #[derive(Serialize)]
 struct Problem<'a> {
@@ -48,6 +48,8 @@ pub(super) fn of_error(error: &Error) -> Response {
 fn response(status: u16, code: &str, detail: String, data: Value) -> Response {
     let problem = Problem { title: status::phrase(status), status, code, detail, data };
     // Writing strings and numbers to memory cannot fail; an empty body is what remains if it did.
-    let body = serde_json::to_vec(&problem).unwrap_or_default();
+    let body = serde_json::to_string(&problem).unwrap_or_default();
+    // Whoever pastes a token into a path does not find it in the answer, nor in the log of what shows answers.
+    let body = without_secrets(&body).into_owned().into_bytes();
     Response::new(status, body).with("Content-Type", "application/problem+json")
 }

@@ -41,6 +41,7 @@ pub(super) fn of_api_error(error: &api::Error) -> u16 {
         | api::Error::NoPermit { .. }
         | api::Error::Draining { .. }
         | api::Error::WouldEndClaims { .. }
+        | api::Error::HiddenClaims { .. }
         | api::Error::SemaphoreInUse { .. }
         | api::Error::NoCallback { .. }
         | api::Error::TokenDeclared { .. }

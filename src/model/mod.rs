@@ -36,6 +36,7 @@ pub use self::settings::{
 pub use self::time::{ServiceTime, WallTime, format_duration, parse_duration};
 pub use self::token::{
     Patterns, Scope, Scopes, SecretHash, TOKEN_PREFIX, Token, TokenBounds, TokenOrigin, TokenText,
+    id_in_token, without_secrets,
 };
 pub use self::units::{Fence, Priority, Revision, Sequence};
 

@@ -4,7 +4,7 @@
 //! there is nothing to guess, so a slow hash as for passwords would protect nothing (NIST SP 800-63B, section 5.1.2.2).
 //! A token is looked up by its id and its secret compared in constant time.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -78,6 +78,43 @@ impl fmt::Debug for TokenText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TokenText({TOKEN_PREFIX}{}_…)", self.id)
     }
+}
+
+/// The id in what may be a whole token: `ab12` of `sem_ab12_…`.
+#[must_use]
+pub fn id_in_token(text: &str) -> Option<&str> {
+    let (id, secret) = text.strip_prefix(TOKEN_PREFIX)?.split_once('_')?;
+    let fits = TokenId::new(id).is_ok();
+    let secret_bytes = secret.bytes().take_while(|byte| is_token_byte(*byte)).count();
+    (fits && secret_bytes >= TOKEN_SECRET_BYTES_MIN).then_some(id)
+}
+
+/// The text without the secrets of tokens in it: who pastes one into a wrong place shall not find it in a log.
+#[must_use]
+pub fn without_secrets(text: &str) -> Cow<'_, str> {
+    if !text.contains(TOKEN_PREFIX) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(TOKEN_PREFIX) {
+        let (before, token) = rest.split_at(at);
+        shown.push_str(before);
+        let kept = match id_in_token(token) {
+            Some(id) => TOKEN_PREFIX.len() + id.len() + 1,
+            None => TOKEN_PREFIX.len(),
+        };
+        shown.push_str(&token[..kept]);
+        rest = &token[kept..];
+        if kept > TOKEN_PREFIX.len() {
+            shown.push('…');
+            rest = rest.trim_start_matches(|letter: char| {
+                letter.is_ascii_lowercase() || letter.is_ascii_digit()
+            });
+        }
+    }
+    shown.push_str(rest);
+    Cow::Owned(shown)
 }
 
 /// Whether ids and secrets of tokens may contain it: `a-z 0-9`.
@@ -388,6 +425,18 @@ mod tests {
             let error = TokenText::parse(&bad).unwrap_err();
             assert!(!error.to_string().contains(&secret), "{bad}");
         }
+    }
+
+    #[test]
+    fn secrets_are_taken_out_of_texts_and_nothing_else_is() {
+        let secret = "0123456789abcdefghijklmnopqrstuvwxyz";
+        let text = format!("it is \"sem_ab12_{secret}\", not sem_cd34_{secret}: sem_x");
+        assert_eq!(without_secrets(&text), "it is \"sem_ab12_…\", not sem_cd34_…: sem_x");
+        for text in ["no token", "sem_ab12_short", "sem_sem_", "a sem_ é", "sem_AB12_x"] {
+            assert_eq!(without_secrets(text), text);
+        }
+        assert_eq!(id_in_token(&format!("sem_ab12_{secret}")), Some("ab12"));
+        assert_eq!(id_in_token("ab12"), None);
     }
 
     #[test]

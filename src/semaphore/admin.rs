@@ -56,9 +56,10 @@ impl Service {
         name: &SemaphoreName,
         (force, note): (bool, Option<Note>),
         asker: &Asker,
-        audit: Option<Box<AuditEntry>>,
+        row: &dyn Fn(&SemaphoreView) -> Option<Box<AuditEntry>>,
     ) -> Result<Seen<()>, Refusal> {
         let mut state = self.shared.state.lock();
+        let audit = state.core.semaphore(name).and_then(|view| row(&view));
         let command = Command::RemoveSemaphore { name: name.clone(), force, note };
         self.shared
             .apply_for(&mut state, asker.acts(audit), command)

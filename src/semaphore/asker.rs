@@ -1,9 +1,12 @@
 //! Who makes a call.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{Peer, core::Behalf};
-use crate::model::{AuditEntry, Claim, Token};
+use crate::model::{AuditEntry, Claim, Token, WallTime};
 
 /// Who makes a call: on whose behalf, and over which connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +18,18 @@ pub struct Asker {
 }
 
 impl Asker {
+    /// Until when it may wait: for so long, and no longer than its token is good.
+    pub(super) fn deadline(&self, wait: Duration, now: WallTime) -> Instant {
+        let expires_at = self.token.as_ref().and_then(|token| token.expires_at);
+        let good_for = expires_at.map_or(wait, |at| at.since(now));
+        Instant::now() + wait.min(good_for)
+    }
+
+    /// Whether its token's time is over.
+    pub(super) fn has_expired(&self, now: WallTime) -> bool {
+        self.token.as_ref().is_some_and(|token| token.has_expired(now))
+    }
+
     /// The behalf of a command that the audit log says nothing of.
     pub(super) fn behalf(&self) -> Behalf {
         Behalf { token: self.token.clone(), audit: None }

@@ -47,7 +47,14 @@ impl AuditTail {
             Event::Audit { entry } => Some((**entry).clone()),
             _ => None,
         });
-        self.rows.extend(entries.map(|entry| AuditRow { revision, at, entry }));
+        for entry in entries {
+            let row = AuditRow { revision, at, entry };
+            if row.entry.tries.is_some() {
+                // As in the table: one row for each address, code and minute.
+                self.rows.retain(|older| !row.replaces(older));
+            }
+            self.rows.push_back(row);
+        }
     }
 
     /// What is folded up to `revision` is found in the history.
@@ -89,8 +96,12 @@ impl AuditTail {
 }
 
 impl Service {
-    /// Notes a try that was refused. The entry's `result` is the code.
+    /// Notes a try that was refused. The entry's `result` is the code. While the disk is nearly full nothing is noted that
+    /// anybody can have written.
     pub fn note_refused(&self, entry: AuditEntry) {
+        if self.shared.is_storage_low() {
+            return;
+        }
         let now = self.shared.clock.now().wall;
         self.shared.state.lock().audit.note(entry, now);
     }
@@ -114,30 +125,25 @@ impl Service {
         let (tail, revision) = {
             let mut state = self.shared.state.lock();
             self.shared.note_tries(&mut state);
-            let tail = state.audit.rows.iter().rev().filter(|row| filter.takes(row));
-            let tail: Vec<AuditRow> = tail.take(filter.rows_max).cloned().collect();
+            let tail: Vec<AuditRow> = state.audit.rows.iter().rev().cloned().collect();
             (tail, state.core.revision())
         };
-        // What is folded meanwhile comes twice.
-        let folded = self.shared.history.audit(filter).map_err(|error| unreadable(&error))?;
-        Ok(Seen { what: merged(tail, folded, filter.rows_max), revision })
+        // A row of the table that one of these replaces is none any more; so many more may be needed.
+        let tries = tail.iter().filter(|row| row.entry.tries.is_some()).count();
+        let filter_more = AuditFilter { rows_max: filter.rows_max + tries, ..filter.clone() };
+        let folded = self.shared.history.audit(&filter_more).map_err(|error| unreadable(&error))?;
+        Ok(Seen { what: merged(&tail, folded, filter), revision })
     }
 }
 
-/// Both, newest first, each once.
-fn merged(tail: Vec<AuditRow>, folded: Vec<AuditRow>, rows_max: usize) -> Vec<AuditRow> {
-    let mut rows: BTreeMap<Revision, AuditRow> = BTreeMap::new();
-    for row in folded.into_iter().chain(tail) {
-        rows.insert(row.revision, row);
-    }
-    let mut newest_first: Vec<AuditRow> = Vec::with_capacity(rows.len());
-    for row in rows.into_values().rev() {
-        if !newest_first.iter().any(|newer| newer.replaces(&row)) {
-            newest_first.push(row);
-        }
-    }
-    newest_first.truncate(rows_max);
-    newest_first
+/// Both, newest first, each once: what was folded meanwhile is in both.
+fn merged(tail: &[AuditRow], folded: Vec<AuditRow>, filter: &AuditFilter) -> Vec<AuditRow> {
+    let is_replaced = |row: &AuditRow| tail.iter().any(|newer| newer.replaces(row));
+    let folded = folded.into_iter().filter(|row| !is_replaced(row));
+    let taken = tail.iter().filter(|row| filter.takes(row)).cloned();
+    let rows: BTreeMap<Revision, AuditRow> =
+        folded.chain(taken).map(|row| (row.revision, row)).collect();
+    rows.into_values().rev().take(filter.rows_max).collect()
 }
 
 impl Shared {

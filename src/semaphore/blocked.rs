@@ -67,7 +67,9 @@ impl BlockedClaim {
         let shared = Arc::clone(&self.shared);
         let late = Instant::now() >= self.deadline;
         // One who hung up just now is not somewhere between two requests.
-        let closed = late && self.asker.peer.as_ref().is_some_and(|peer| peer.is_gone());
+        let is_gone = || self.asker.peer.as_ref().is_some_and(|peer| peer.is_gone());
+        // Nor is one whose token has expired: he could not confirm what he is offered.
+        let closed = late && (is_gone() || self.asker.has_expired(shared.clock.now().wall));
         let mut state = shared.state.lock();
         let claim_state = match state.core.claim_by_sequence(self.entry.sequence) {
             Some(view) => view.claim.state.clone(),

@@ -1,16 +1,13 @@
 //! The calls of a claim's holder, and of the admin who ends it.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Asker, BlockedClaim, Service,
     blocked::Asked,
     core::{
-        CLAIM_REQUESTS_MAX, ClaimView, Command, Core, ENDED_REMEMBERED, Error, Now, Outcome,
-        Presence,
+        Behalf, CLAIM_REQUESTS_MAX, ClaimView, Command, Core, ENDED_REMEMBERED, Error, Now,
+        Outcome, Presence,
     },
     gates::Role,
     state::State,
@@ -63,6 +60,9 @@ pub enum Attempt {
     Blocked(BlockedClaim),
 }
 
+/// What the audit log says of an act on a claim.
+pub type ClaimRow<'r> = &'r dyn Fn(&Claim) -> Box<AuditEntry>;
+
 impl Service {
     /// Acquires, or asks again for what was acquired before; blocks on it for up to `wait` if it has to
     /// wait, and while `peer` is there.
@@ -78,7 +78,7 @@ impl Service {
             return Attempt::Done(Err(Refusal::StorageLow));
         }
         let again = Asked::Acquire { id: id.clone() };
-        self.attempt(wait, asker, again, |blocks| Command::Acquire { id, request, blocks })
+        self.attempt(wait, asker, again, None, |blocks| Command::Acquire { id, request, blocks })
     }
 
     /// Whether a live claim belongs to the token that asks.
@@ -108,9 +108,10 @@ impl Service {
         (ttl, job): (Option<Duration>, Option<JobId>),
         wait: Option<Duration>,
         asker: Asker,
+        row: Option<ClaimRow<'_>>,
     ) -> Attempt {
         let again = Asked::Renew { id: id.clone(), ttl, job: job.clone() };
-        self.attempt(wait, asker, again, |blocks| Command::Renew { id, ttl, job, blocks })
+        self.attempt(wait, asker, again, row, |blocks| Command::Renew { id, ttl, job, blocks })
     }
 
     fn attempt(
@@ -118,17 +119,19 @@ impl Service {
         wait: Option<Duration>,
         asker: Asker,
         asked: Asked,
+        row: Option<ClaimRow<'_>>,
         command: impl FnOnce(bool) -> Command,
     ) -> Attempt {
-        let deadline = wait.map(|wait| Instant::now() + wait);
+        let deadline = wait.map(|wait| asker.deadline(wait, self.shared.clock.now().wall));
         // Where too many block already the claim keeps its place, only the blocking is refused.
         let slot = deadline.and_then(|_| self.shared.slots.take(asker.token.as_deref()));
         let mut state = self.shared.state.lock();
         if state.is_stopping() {
             return Attempt::Done(Err(Refusal::Stopping));
         }
-        let (now, outcome) =
-            self.shared.apply_for(&mut state, asker.behalf(), command(slot.is_some()));
+        let (Asked::Acquire { id } | Asked::Renew { id, .. }) = &asked;
+        let behalf = state.behalf_on_another(id, &asker, row);
+        let (now, outcome) = self.shared.apply_for(&mut state, behalf, command(slot.is_some()));
         let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(error) => return Attempt::Done(Err(state.refusal(error))),
@@ -158,13 +161,10 @@ impl Service {
         &self,
         id: ClaimId,
         asker: &Asker,
-        audit: Option<Box<AuditEntry>>,
+        row: Option<ClaimRow<'_>>,
     ) -> Result<Revision, Refusal> {
         let mut state = self.shared.state.lock();
-        let is_own = state.core.claim(&id).is_none_or(|view| {
-            asker.token.as_ref().is_none_or(|token| view.claim.owner.as_ref() == Some(&token.id))
-        });
-        let behalf = asker.acts(audit.filter(|_| !is_own));
+        let behalf = state.behalf_on_another(&id, asker, row);
         match self.shared.apply_for(&mut state, behalf, Command::Release { id }).1 {
             Ok(_) => Ok(state.core.revision()),
             Err(error) => Err(state.refusal(error)),
@@ -180,12 +180,13 @@ impl Service {
         id: &ClaimId,
         note: Option<Note>,
         asker: &Asker,
-        audit: Option<Box<AuditEntry>>,
+        row: Option<ClaimRow<'_>>,
     ) -> Result<(Claim, Revision), Refusal> {
         let seen = {
             let mut state = self.shared.state.lock();
             let command = Command::Revoke { id: id.clone(), note };
-            let behalf = asker.acts(audit);
+            let live = state.core.claim(id);
+            let behalf = asker.acts(live.zip(row).map(|(view, row)| row(view.claim)));
             if let (_, Err(error)) = self.shared.apply_for(&mut state, behalf, command) {
                 return Err(state.refusal(error));
             }
@@ -210,6 +211,14 @@ pub(super) fn unreadable(error: &crate::storage::Error) -> Refusal {
 }
 
 impl State {
+    /// The behalf of a command on a claim: an act where it is that of another.
+    fn behalf_on_another(&self, id: &ClaimId, asker: &Asker, row: Option<ClaimRow<'_>>) -> Behalf {
+        let Some((token, row)) = asker.token.as_ref().zip(row) else { return asker.behalf() };
+        let another =
+            self.core.claim(id).filter(|view| view.claim.owner.as_ref() != Some(&token.id));
+        asker.acts(another.map(|view| row(view.claim)))
+    }
+
     pub(super) fn refusal(&self, error: Error) -> Refusal {
         Refusal::Core(error, self.core.revision())
     }

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use super::{
@@ -118,12 +118,15 @@ impl Service {
         wait: Duration,
         asker: &Asker,
     ) -> Result<Seen<ClaimLook>, Refusal> {
-        let deadline = Instant::now() + wait;
+        let deadline = asker.deadline(wait, self.shared.clock.now().wall);
         let token = asker.token.as_deref();
         let Some(_slot) = self.shared.slots.take(token) else { return self.look(id, asker) };
         let (gate, entry) = {
             let mut state = self.shared.state.lock();
-            let Some(view) = state.core.claim(id).filter(|view| asker.may_use(view.claim)) else {
+            let now = self.shared.clock.now().wall;
+            let is_good = asker.token.as_ref().is_none_or(|token| state.core.is_good(token, now));
+            let view = state.core.claim(id).filter(|view| is_good && asker.may_use(view.claim));
+            let Some(view) = view else {
                 drop(state);
                 return self.look(id, asker);
             };
@@ -194,7 +197,7 @@ impl Service {
         wait: Duration,
         asker: &Asker,
     ) {
-        let deadline = Instant::now() + wait;
+        let deadline = asker.deadline(wait, self.shared.clock.now().wall);
         let Some(_slot) = self.shared.slots.take(asker.token.as_deref()) else { return };
         let _watcher = Watcher::new(&self.shared);
         if let Some(peer) = &asker.peer {

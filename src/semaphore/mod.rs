@@ -51,7 +51,7 @@ pub use self::{
     asker::Asker,
     backup::{BackupFile, BackupRefusal, BackupTurn},
     blocked::BlockedClaim,
-    claims::{Attempt, Attempted, ClaimStatus, Refusal},
+    claims::{Attempt, Attempted, ClaimRow, ClaimStatus, Refusal},
     clock::{Clock, Tick},
     look::{ClaimLook, ListFilter, Page, Seen, ServiceStatus},
     offers::DueHandler,

@@ -103,11 +103,7 @@ impl Service {
         let now = self.shared.clock.now().wall;
         let token = state.core.token(text.id()).filter(|token| token.hash == hash);
         let token = Arc::clone(token.ok_or(TokenRefusal::Unknown)?);
-        if let Some(at) = token.expires_at
-            && token.has_expired(now)
-        {
-            return Err(TokenRefusal::Expired { token, at });
-        }
+        expired(&token, now)?;
         let per_second_max = self.shared.options.token_requests_per_second_max;
         let is_within = state.uses.note(&token.id, (now, Instant::now()), per_second_max);
         if !is_within && !is_exempt {
@@ -116,11 +112,19 @@ impl Service {
         Ok(token)
     }
 
-    /// Whether a token that was right when a request began still is.
-    #[must_use]
-    pub fn is_valid(&self, token: &Token) -> bool {
+    /// A token as it is now, if one that was right when a request began still is.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn present_token(&self, token: &Token) -> Result<Arc<Token>, TokenRefusal> {
         let state = self.shared.state.lock();
-        state.core.is_good(token, self.shared.clock.now().wall)
+        match state.core.token(&token.id) {
+            Some(present) if present.hash == token.hash => {
+                expired(present, self.shared.clock.now().wall)?;
+                Ok(Arc::clone(present))
+            }
+            _ => Err(TokenRefusal::Unknown),
+        }
     }
 
     /// All tokens, by id, with when they were used last.
@@ -140,8 +144,7 @@ impl Service {
         Seen { what, revision: state.core.revision() }
     }
 
-    /// Makes a token, or changes all of one but its secret and when it was made and used. If that takes something from
-    /// it, what it waits for meanwhile stays.
+    /// Makes a token, or changes one. If that takes a scope from it, its requests that wait end.
     ///
     /// # Errors
     /// A bound of the core.
@@ -200,6 +203,15 @@ impl Service {
     }
 }
 
+fn expired(token: &Arc<Token>, now: WallTime) -> Result<(), TokenRefusal> {
+    match token.expires_at {
+        Some(at) if token.has_expired(now) => {
+            Err(TokenRefusal::Expired { token: Arc::clone(token), at })
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Shared {
     fn set_token(
         &self,
@@ -208,9 +220,16 @@ impl Shared {
         behalf: Behalf,
     ) -> Result<Seen<Arc<Token>>, Refusal> {
         let token = Arc::new(token);
+        let loses = state
+            .core
+            .token(&token.id)
+            .is_some_and(|present| present.scopes.iter().any(|scope| !token.allows(scope)));
         let command = Command::SetToken { token: Arc::clone(&token) };
         match self.apply_for(state, behalf, command).1 {
             Ok(Outcome::Registered | Outcome::Done) => {
+                if loses {
+                    self.end_requests(state, &token.id);
+                }
                 Ok(Seen { what: token, revision: state.core.revision() })
             }
             Ok(_) => Err(Refusal::Stopping),
@@ -221,10 +240,11 @@ impl Shared {
     /// Ends the requests of a token that wait, as if their clients had hung up: no permit goes to them, and whoever runs
     /// them finds that the token is refused.
     fn end_requests(&self, state: &mut State, id: &TokenId) {
-        for entry in state.gates.entries_of(id) {
-            if state.gates.end(entry) {
-                self.unblock(state, entry, true);
-            }
+        // All before the core hears of the first: else it would grant to the second.
+        let mut ended = state.gates.entries_of(id);
+        ended.retain(|entry| state.gates.end(*entry));
+        for entry in ended {
+            self.unblock(state, entry, true);
         }
         self.pulse.announce();
     }

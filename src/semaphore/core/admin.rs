@@ -28,6 +28,7 @@ impl Core {
             let (name, capacity) = (name.clone(), settings.capacity);
             return Err(Error::WouldEndClaims { name, capacity, claims: unsatisfiable.len() });
         }
+        self.check_seen(tx, name, &unsatisfiable)?;
         let shrunk_by = semaphore.settings.capacity.saturating_sub(settings.capacity);
         self.drop_cooling(tx, name, shrunk_by);
         self.emit(tx, Event::SemaphoreSet { name: name.clone(), settings, origin });
@@ -68,6 +69,7 @@ impl Core {
         if !claims.is_empty() && !force {
             return Err(Error::SemaphoreInUse { name: name.clone(), claims: claims.len() });
         }
+        self.check_seen(tx, name, &claims)?;
         for sequence in claims {
             self.end(tx, sequence, EndReason::Revoked, note.cloned());
         }

@@ -193,6 +193,14 @@ pub enum Error {
         /// How many.
         claims: usize,
     },
+    /// Claims would end that the token cannot see, because they name other semaphores too.
+    #[error("{claims} claims of {name} name other semaphores too")]
+    HiddenClaims {
+        /// Of which semaphore.
+        name: SemaphoreName,
+        /// How many.
+        claims: usize,
+    },
     /// Live claims name the semaphore.
     #[error("{claims} live claims name {name}")]
     SemaphoreInUse {

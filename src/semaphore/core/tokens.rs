@@ -3,11 +3,12 @@
 //! Whether a request's secret is right, and what its scopes allow, is decided before a command is made. What depends on
 //! the state is decided here: to whom a claim belongs, who may confirm it, and how many a token has.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Core, Error, Outcome, Tx};
+use super::{Core, Error, Live, Outcome, Tx};
 use crate::model::{
-    Claim, ClaimEvent, ClaimId, ClaimState, Event, Sequence, Token, TokenId, WallTime,
+    Claim, ClaimEvent, ClaimId, ClaimState, EndReason, Event, SemaphoreName, Sequence, Token,
+    TokenId, WallTime,
 };
 
 impl Core {
@@ -56,7 +57,19 @@ impl Core {
         if !self.tokens.contains_key(&id) {
             return Err(Error::UnknownToken(id));
         }
+        let is_its = |live: &&Live| {
+            let is_held = matches!(live.claim.state, ClaimState::Held { .. });
+            !is_held && live.claim.owner.as_ref() == Some(&id)
+        };
+        let its = self.claims.values().filter(is_its).map(|live| live.claim.sequence);
+        let its: Vec<Sequence> = its.collect();
         self.emit(tx, Event::TokenRevoked { id });
+        // Nobody could confirm them, and a callback would start a job for whoever is not let in any more.
+        let mut touched = BTreeSet::new();
+        for sequence in its {
+            touched.extend(self.end(tx, sequence, EndReason::Revoked, None));
+        }
+        self.settle_semaphores(tx, &touched);
         Ok(Outcome::Done)
     }
 
@@ -96,6 +109,21 @@ impl Core {
                 Err(Error::TokenClaimsFull { claims_max })
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Whether the token sees all of these claims. One for some semaphores ends none that is about others too.
+    pub(super) fn check_seen(
+        &self,
+        tx: &Tx<'_>,
+        name: &SemaphoreName,
+        claims: &[Sequence],
+    ) -> Result<(), Error> {
+        let Some(token) = &tx.by else { return Ok(()) };
+        let live = claims.iter().filter_map(|sequence| self.claims.get(sequence));
+        match live.filter(|live| !token.covers(&live.claim)).count() {
+            0 => Ok(()),
+            claims => Err(Error::HiddenClaims { name: name.clone(), claims }),
         }
     }
 

@@ -12,7 +12,7 @@ use std::{
     process,
 };
 
-use super::errors::Named;
+use super::{errors::Named, files};
 use crate::storage::Error;
 
 const LOCK: &str = "lock";
@@ -20,7 +20,7 @@ const LOCK: &str = "lock";
 /// The lock on a data directory, until it is dropped.
 #[derive(Debug)]
 pub(super) struct DirectoryLock {
-    file: File,
+    _file: File,
 }
 
 impl DirectoryLock {
@@ -38,19 +38,16 @@ impl DirectoryLock {
             }
             Err(TryLockError::Error(source)) => return Err(named.io("lock")(source)),
         }
-        file.set_permissions(Permissions::from_mode(0o600)).map_err(named.io("protect"))?;
+        file.set_permissions(Permissions::from_mode(0o600))
+            .and_then(|()| files::give_to_owner(&file, data_dir))
+            .map_err(named.io("protect"))?;
         // Only for the error text of whoever comes second; nothing else believes it.
         let pid = format!("{}\n", process::id());
         file.set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| file.write_all(pid.as_bytes()))
             .map_err(named.io("write"))?;
-        Ok(DirectoryLock { file })
-    }
-
-    /// The lock file.
-    pub(super) fn file(&self) -> &File {
-        &self.file
+        Ok(DirectoryLock { _file: file })
     }
 }
 

@@ -10,12 +10,12 @@
 //! database know. What was given out after the backup is in the present database, if it is whole and the one that
 //! the backup was made of; nobody can be sure of either, so the margin is always there.
 //!
-//! Everything else is as the backup has it, the tokens and the audit log too.
+//! Everything else is as the backup has it, the tokens and the audit log too, which gets a row that says so.
 
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::{MetadataExt, fchown},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -24,7 +24,7 @@ use rusqlite::{Connection, Transaction};
 use super::{
     DATABASE, connections,
     errors::Named,
-    files::{self, SUFFIXES, beside, create_private, sync},
+    files::{self, SUFFIXES, beside, create_private, give_to_owner, sync},
     highest::{Highest, highest},
     history,
     live::Live,
@@ -33,9 +33,9 @@ use super::{
     migrations, snapshot,
 };
 use crate::{
-    model::{Base, ClaimState, Fence, Revision, Sequence, WallTime},
+    model::{Actor, AuditEntry, Base, ClaimState, Fence, Revision, Sequence, WallTime},
     storage::{
-        Error, Recovered,
+        AuditRow, Error, Recovered,
         net::{self, Edits, Marks, Net},
     },
 };
@@ -91,8 +91,7 @@ pub fn restore(
     let named = Named::new(file);
     File::open(file).map_err(named.io("open"))?;
     files::data_directory(data_dir)?;
-    let lock = DirectoryLock::take(data_dir)?;
-    give_to_owner(lock.file(), data_dir).map_err(Named::new(data_dir).io("prepare"))?;
+    let _lock = DirectoryLock::take(data_dir)?;
     snapshot::clean_up(data_dir)?;
     let path = data_dir.join(DATABASE);
     if is_same(file, &path) {
@@ -103,7 +102,7 @@ pub fn restore(
     let (backup, _) = highest(&connection, &named);
     let (present, unreadable) = present(&path);
     let floors = backup.max(present.unwrap_or_default()).plus(MARGIN);
-    raise(&mut connection, &named, floors)?;
+    raise(&mut connection, &named, floors, now)?;
     let recovered = recovered(&connection, &named)?;
     let count = |wanted: fn(&ClaimState) -> bool| {
         recovered.base.claims.iter().filter(|claim| wanted(&claim.state)).count()
@@ -163,7 +162,12 @@ fn present(path: &Path) -> (Option<Highest>, Vec<String>) {
 }
 
 /// Brings the schema up to date; then folds the journal and raises the numbers, in one transaction.
-fn raise(connection: &mut Connection, named: &Named, floors: Highest) -> Result<(), Error> {
+fn raise(
+    connection: &mut Connection,
+    named: &Named,
+    floors: Highest,
+    now: WallTime,
+) -> Result<(), Error> {
     migrations::migrate(connection, named)?;
     let write = named.sql("write to");
     let transaction = connection.transaction().map_err(&write)?;
@@ -176,6 +180,9 @@ fn raise(connection: &mut Connection, named: &Named, floors: Highest) -> Result<
         sequence: Sequence(floors.sequence),
         fence_floor: fence,
     };
+    // What the audit log had since the backup is gone; at least it says so.
+    let done = AuditEntry::done(Actor::Daemon, "restore", format!("backup {}", named.path()));
+    let row = AuditRow { revision: marks.revision, at: now, entry: done };
     let live = Live { connection: &transaction, named };
     live.write(&Net {
         marks,
@@ -185,7 +192,7 @@ fn raise(connection: &mut Connection, named: &Named, floors: Highest) -> Result<
         cooling: Edits { removed: Vec::new(), upserted: Vec::new() },
         tokens: Edits { removed: Vec::new(), upserted: Vec::new() },
         ended: Vec::new(),
-        audit: Vec::new(),
+        audit: vec![row],
     })?;
     transaction.commit().map_err(&write)
 }
@@ -281,15 +288,6 @@ fn set_aside(path: &Path, now: WallTime) -> io::Result<Option<PathBuf>> {
         fs::rename(beside(path, suffix), beside(&aside, suffix))?;
     }
     Ok(Some(aside))
-}
-
-/// Root may restore for the daemon's user, whose all files here have to be.
-fn give_to_owner(file: &File, data_dir: &Path) -> io::Result<()> {
-    let owner = fs::metadata(data_dir)?;
-    if file.metadata()?.uid() == owner.uid() {
-        return Ok(());
-    }
-    fchown(file, Some(owner.uid()), Some(owner.gid()))
 }
 
 /// Copies for the owner of the data directory alone, who need not be the one who restores.

@@ -144,3 +144,77 @@ fn filters_find_what_they_say() {
         guarded.admin(400, "GET", &format!("/api/v1/audit?{wrong}"), "");
     }
 }
+
+/// While the service is busy nothing is folded, so all of this is in memory: the same rows, each once, page by page.
+#[test]
+fn a_busy_service_loses_no_row_and_shows_none_twice() {
+    let guarded = Guarded::start("[semaphores]\nA = 2");
+    let bad = wrong(&guarded.admin);
+    let tries = |from: u8, to: u8| {
+        for n in from..to {
+            let request = Request::new("GET", "/api/v1/semaphores")
+                .with("X-Forwarded-For", &format!("192.0.2.{n}"));
+            assert_eq!(guarded.daemon.send(&with_token(request, &bad)).status, 401);
+        }
+    };
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                guarded.admin(201, "POST", "/api/v1/semaphores/A/claims", "");
+                guarded.admin(204, "DELETE", "/api/v1/semaphores/A?force=true", "");
+                guarded.admin(201, "PUT", "/api/v1/semaphores/A", r#"{"capacity": 2}"#);
+            }
+        });
+        for round in 0..4 {
+            tries(1, 12);
+            // Each look writes the rows of tries anew.
+            guarded.audit("limit=1");
+            if round == 1 {
+                guarded.admin(
+                    201,
+                    "PUT",
+                    "/api/v1/semaphores/N?reason=needle",
+                    r#"{"capacity": 1}"#,
+                );
+            }
+        }
+        let (mut rows, mut after) = (Vec::new(), String::new());
+        loop {
+            let page = guarded.look(&format!("/api/v1/audit?limit=3{after}"));
+            rows.extend(page["entries"].as_array().unwrap().iter().cloned());
+            let is_found = rows.iter().any(|row| row["reason"] == "needle");
+            match page["next"].as_str() {
+                Some(next) if !is_found => after = format!("&after={next}"),
+                Some(_) => break,
+                None => panic!("the act is on no page"),
+            }
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        let mut keys: Vec<_> = rows
+            .iter()
+            .filter(|row| row["tries"].is_u64())
+            .map(|row| format!("{} {} {}", row["minute"], row["address"], row["result"]))
+            .collect();
+        let all = keys.len();
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), all, "a row of tries is there twice: {rows:?}");
+    });
+}
+
+#[test]
+fn an_admin_who_takes_over_the_claim_of_another_leaves_a_row() {
+    let guarded = Guarded::start("[semaphores]\nA = 2");
+    let farm = guarded.token("claim", "");
+    let body = r#"{"permits": {"A": 1}, "holder": "job 412"}"#;
+    assert_eq!(guarded.call(&farm.token, "PUT", "/api/v1/claims/a", body).status, 201);
+    guarded.admin(200, "POST", "/api/v1/claims/a/renew", r#"{"ttl": "1h"}"#);
+    let row = &guarded.audit("action=claim.renew")[0];
+    assert_eq!((&row["object"], &row["old"]["holder"]), (&json!("claim a"), &json!("job 412")));
+    assert_eq!(row["old"]["token_id"], json!(farm.id));
+    guarded.admin(204, "DELETE", "/api/v1/claims/a", "");
+    assert_eq!(guarded.audit("action=claim.release")[0]["old"]["state"], "held");
+    guarded.admin(204, "DELETE", "/api/v1/semaphores/A", "");
+    assert_eq!(guarded.audit("action=semaphore.remove")[0]["old"]["capacity"], 2);
+}

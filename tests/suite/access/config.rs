@@ -193,3 +193,31 @@ fn a_page_on_a_wall_reads_without_a_token() {
     assert_eq!(guarded.call(&claimer.token, "GET", "/api/v1/semaphores", "").status, 403);
     assert_eq!(guarded.call("sem_none_0", "GET", "/api/v1/semaphores", "").status, 401);
 }
+
+#[test]
+fn what_a_reload_takes_from_a_token_it_takes_from_its_waits_too() {
+    let token = |more: &str| by_hash("farm1", SECRET, more);
+    let boss = by_hash("boss", OTHER, "scopes = [\"admin\"]");
+    let semaphores = "[semaphores]\nA = 1\nB = 1\n";
+    let wide = token("scopes = [\"claim\", \"read\"]");
+    let daemon = Daemon::start(&format!("{semaphores}[auth]\n{boss}{wide}"));
+    let guarded = Guarded { daemon, admin: format!("sem_boss_{OTHER}") };
+    let farm = format!("sem_farm1_{SECRET}");
+    guarded.admin(201, "PUT", "/api/v1/claims/held", r#"{"permits": {"B": 1}}"#);
+    let claim =
+        guarded.call_later(&farm, "PUT", "/api/v1/claims/c?wait=50", r#"{"permits": {"B": 1}}"#);
+    guarded.wait_for_blocked(1);
+    let watch = guarded.call_later(&farm, "GET", "/api/v1/semaphores?since=1000000&wait=4", "");
+    guarded.wait_for_blocked(2);
+    let narrow = token("scopes = [\"read\"]\nsemaphores = [\"A\"]");
+    fs::write(guarded.daemon.config_file(), format!("{semaphores}[auth]\n{boss}{narrow}")).unwrap();
+    guarded.daemon.signal(rustix::process::Signal::HUP);
+    guarded.daemon.log().wait_for("the configuration was read again");
+    let refused = claim.join().unwrap();
+    assert_eq!((refused.status, refused.code().as_str()), (403, "scope-missing"));
+    guarded.admin(204, "DELETE", "/api/v1/claims/held", "");
+    assert_ne!(guarded.look("/api/v1/claims/c")["state"], "held");
+    let seen = watch.join().unwrap();
+    assert_eq!(seen.status, 200, "{seen:?}");
+    assert!(!seen.text().contains("\"B\""), "{}", seen.text());
+}

@@ -51,7 +51,8 @@ fn a_token_that_ends_while_it_waits_gets_no_permit() {
     let granted = later.join().unwrap();
     assert_eq!(granted.status, 201, "{granted:?}");
     assert_ne!(guarded.look("/api/v1/claims/second")["state"], "held");
-    drop(waits);
+    let told = waits.join().unwrap();
+    assert_eq!((told.status, told.code().as_str()), (401, "token-expired"));
 }
 
 /// A request that was let in just before its token was revoked is not seen by those who end the token's requests: it must

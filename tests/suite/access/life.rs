@@ -176,3 +176,47 @@ fn a_callback_claim_becomes_that_of_the_token_that_confirms_it() {
     assert_eq!(renew(&pipeline.token), 404, "it is the worker's now");
     assert_eq!(guarded.call(&worker.token, "DELETE", "/api/v1/claims/a", "").status, 204);
 }
+
+#[test]
+fn of_several_waits_of_a_revoked_token_none_gets_what_another_leaves() {
+    let guarded = Guarded::start("[semaphores]\nA = 2");
+    let holder = guarded.token("claim", "");
+    let revoked = guarded.token("claim", "");
+    assert_eq!(guarded.call(&holder.token, "PUT", "/api/v1/claims/held", LONG).status, 201);
+    let two = r#"{"permits": {"A": 2}}"#;
+    let first = guarded.call_later(&revoked.token, "PUT", "/api/v1/claims/r1?wait=50", two);
+    guarded.wait_for_blocked(1);
+    let second = guarded.call_later(&revoked.token, "PUT", "/api/v1/claims/r2?wait=50", A);
+    guarded.wait_for_blocked(2);
+    let honest = guarded.call_later(&holder.token, "PUT", "/api/v1/claims/h?wait=50", A);
+    guarded.wait_for_blocked(3);
+    guarded.admin(204, "DELETE", &format!("/api/v1/tokens/{}", revoked.id), "");
+    assert_eq!(honest.join().unwrap().status, 201);
+    for wait in [first, second] {
+        assert_eq!(wait.join().unwrap().status, 401);
+    }
+    for id in ["r1", "r2"] {
+        assert_eq!(guarded.look(&format!("/api/v1/claims/{id}"))["reason"], "revoked");
+    }
+}
+
+/// With rotate they keep their places and get nothing while nobody is there.
+#[test]
+fn of_several_waits_with_an_old_secret_none_gets_what_another_leaves() {
+    let guarded = Guarded::start("[semaphores]\nA = 2");
+    let holder = guarded.token("claim", "");
+    let rotated = guarded.token("claim", "");
+    assert_eq!(guarded.call(&holder.token, "PUT", "/api/v1/claims/held", LONG).status, 201);
+    let two = r#"{"permits": {"A": 2}}"#;
+    let first = guarded.call_later(&rotated.token, "PUT", "/api/v1/claims/r1?wait=50", two);
+    guarded.wait_for_blocked(1);
+    let second = guarded.call_later(&rotated.token, "PUT", "/api/v1/claims/r2?wait=50", A);
+    guarded.wait_for_blocked(2);
+    guarded.admin(200, "POST", &format!("/api/v1/tokens/{}/rotate", rotated.id), "");
+    for wait in [first, second] {
+        assert_eq!(wait.join().unwrap().status, 401);
+    }
+    for id in ["r1", "r2"] {
+        assert_eq!(guarded.look(&format!("/api/v1/claims/{id}"))["state"], "waiting");
+    }
+}

@@ -53,6 +53,12 @@ fn a_full_run_leaves_no_secret_behind() {
             ("PUT", "/api/v1/claims/b", "{"),
             ("PUT", "/api/v1/claims/..", A),
             ("GET", "/nothing", ""),
+            // Pasted where it does not belong.
+            ("GET", &format!("/api/v1/claims/{token}"), ""),
+            ("PUT", &format!("/api/v1/semaphores/{token}"), r#"{"capacity": 1, "x": 1}"#),
+            ("DELETE", &format!("/api/v1/tokens/{token}"), ""),
+            ("GET", &format!("/api/v1/audit?token={token}&{token}=1"), ""),
+            ("GET", &format!("/api/v1/{token}"), ""),
             ("DELETE", "/api/v1/claims/a", ""),
         ] {
             call(token, method, target, body);

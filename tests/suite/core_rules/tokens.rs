@@ -161,3 +161,32 @@ fn a_command_that_was_let_in_before_its_token_was_revoked_does_nothing() {
         assert_eq!(run.apply(command), "! the token is not good any more", "{line}");
     }
 }
+
+#[test]
+fn what_a_revoked_token_waits_for_ends_and_what_it_holds_goes_on() {
+    check(
+        "0 set A 2                        | set A
+         0 token farm                     | token farm
+         0 token lab1                     | token lab1
+         1 acquire a A by=farm            | queued a, owned a farm, granted a #1
+         1 acquire b A callback by=farm   | queued b, owned b farm, callback b, offered b #2, due b
+         1 acquire c A=2 by=farm          | queued c, owned c farm
+         1 acquire d A by=lab1            | queued d, owned d lab1
+         2 untoken farm                   | revoked farm, revoked b, revoked c, offered d #3
+         3 renew d by=lab1                | confirmed d
+         400 timeout                      | expired a, expired d",
+    );
+}
+
+#[test]
+fn an_admin_for_some_semaphores_ends_no_claim_that_names_others_too() {
+    check(
+        "0 set A 1                        | set A
+         0 set B 1                        | set B
+         0 token half scopes=admin for=A  | token half
+         0 token boss scopes=admin        | token boss
+         1 acquire a A B                  | queued a, granted a #1/1
+         2 remove A force by=half         | ! 1 claims of A name other semaphores too
+         3 remove A force by=boss         | revoked a, removed A",
+    );
+}
