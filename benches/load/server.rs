@@ -62,7 +62,10 @@ impl Server {
         };
         let mode = if options.no_tokens { "off" } else { "required" };
         let durability = &options.durability;
-        let config = format!("durability = \"{durability}\"\n[auth]\nmode = \"{mode}\"\n");
+        let config = format!(
+            "durability = \"{durability}\"\n[auth]\nmode = \"{mode}\"\n\
+             [limits]\ntoken_requests_per_second_max = 1000000\n"
+        );
         fs::write(directory.path().join("semaphored.toml"), config)?;
         let (child, address) = match options.target {
             Dialect::Semaphored => start_semaphored(directory.path())?,

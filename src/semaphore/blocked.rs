@@ -105,11 +105,16 @@ impl BlockedClaim {
                 shared.apply_for(state, self.asker.behalf(), command)
             }
             Asked::Acquire { .. } => {
+                let now = shared.clock.now();
+                let token = self.asker.token.as_deref();
+                if token.is_some_and(|token| !state.core.is_good(token, now.wall)) {
+                    return Err(state.refusal(Error::TokenRefused));
+                }
                 let sequence = self.entry.sequence;
                 let view = state.core.claim_by_sequence(sequence);
                 let held = view.is_some_and(|v| matches!(v.claim.state, ClaimState::Held { .. }));
                 let outcome = if held { Outcome::Granted } else { Outcome::Offered }(sequence);
-                (shared.clock.now(), Ok(outcome))
+                (now, Ok(outcome))
             }
         };
         match outcome {

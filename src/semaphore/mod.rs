@@ -8,7 +8,7 @@
 //! One mutex guards the state: the core, the batch of changes that are not written yet, and the gates that
 //! blocked requests sleep on. No IO, no sleeping, no serialization under it, but for a question to the kernel
 //! ([`Peer`]): it is held for microseconds, longer for a page of a listing, and where an admin drains, opens or
-//! removes a semaphore with a long queue.
+//! removes a semaphore with a long queue, or revokes a token that waits thousands of times.
 //! Lock order: state, then a gate's or a peer's own lock; the lock of what waits for a commit is never taken
 //! together with either. The storage has a lock of its own, taken before the state's (`commit`). Two threads
 //! belong to the service, the commit writer (`commit`) and the ticker

@@ -95,8 +95,6 @@ impl Core {
         Ok(outcome)
     }
 
-    /// A request of the holder is there: prolongs a lease, confirms an offer, makes a waiting claim
-    /// present, and grants it if that makes the difference.
     /// Notes the job that took a held claim over, if none did before.
     fn take_over(&mut self, tx: &mut Tx<'_>, sequence: Sequence, job: Option<JobId>) {
         let Some(live) = self.claims.get(&sequence) else { return };
@@ -107,6 +105,8 @@ impl Core {
         }
     }
 
+    /// A request of the holder is there: prolongs a lease, confirms an offer, makes a waiting claim
+    /// present, and grants it if that makes the difference.
     fn attend(
         &mut self,
         tx: &mut Tx<'_>,

@@ -219,12 +219,14 @@ pub(super) fn who_is_refused(contract: &mut Contract) {
 
 /// What a token may have at the same time, and that its time is over.
 pub(super) fn bounds_of_a_token(contract: &mut Contract) {
-    let config = "[semaphores]\nA = 5\n[callbacks.targets.ci]\npreset = \"generic\"\n\
+    let config = "[semaphores]\nA = 5\nB = 5\n[callbacks.targets.ci]\npreset = \"generic\"\n\
         url = \"http://127.0.0.1:9/hook\"\nallow_cidrs = [\"127.0.0.0/8\"]\n\
         secret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"";
     let guarded = Guarded::start(config);
     let one = guarded.token("claim", r#", "claims_max": 1"#);
     let pipeline = guarded.token("claim", "");
+    let half = guarded.token("admin", r#", "semaphores": ["A"]"#);
+    let both = r#"{"permits": {"A": 1, "B": 1}}"#;
     let a = r#"{"permits": {"A": 1}}"#;
     let high = r#"{"permits": {"A": 1}, "priority": 1}"#;
     let called = r#"{"permits": {"A": 1}, "callback": {"target": "ci"}}"#;
@@ -239,6 +241,8 @@ pub(super) fn bounds_of_a_token(contract: &mut Contract) {
         (&one, (429, "POST", "/api/v1/claims", a), "token-claims-full"),
         (&one, (429, "POST", of_a, ""), "token-claims-full"),
         (&one, (429, "POST", "/api/v1/claims/called/renew", ""), "token-claims-full"),
+        (&pipeline, (201, "PUT", "/api/v1/claims/both", both), ""),
+        (&half, (409, "DELETE", "/api/v1/semaphores/A?force=true", ""), "hidden-claims"),
     ] {
         let answer = ask(contract, &guarded.daemon, &token.token, step);
         assert_eq!(code_of(&answer), code, "{step:?}");
