@@ -46,14 +46,8 @@ impl Daemon {
         let service = Arc::new(start_service(config, room.waiting_requests_max)?);
         declarations::apply(&service, &config.semaphores);
         tokens::apply(&service, declared);
-        match config.auth.needs() {
-            api::Auth::Off => log::warn!(
-                "tokens are switched off: whoever reaches {} may do everything",
-                config.listen
-            ),
-            api::Auth::Required | api::Auth::AnonymousRead => {
-                tokens::ensure_admin(&service, &config.data_dir)?;
-            }
+        if config.auth.needs() != api::Auth::Off {
+            tokens::ensure_admin(&service, &config.data_dir)?;
         }
         let callbacks = Arc::new(start_callbacks(&service, registry)?);
         let server = start_server(bound, config, &service, &callbacks)?;

@@ -120,6 +120,10 @@ fn run(args: &Args, config: Config, checked: Checked) -> Result<(), Failure> {
     panics::abort_on_panic();
     let inbox = serving::take_signals()?;
     let daemon = Daemon::start(&config, registry, &declared)?;
+    if config.auth.needs() == api::Auth::Off {
+        let address = daemon.address();
+        log::warn!("tokens are switched off: whoever reaches {address} may do everything");
+    }
     log::info!("listening on {}", daemon.address());
     if let Some(line) = next_line(&config, daemon.address()) {
         log::info!("to try it, in another terminal: {line}");

@@ -175,17 +175,7 @@ pub(super) fn token(id: &str, name: &str) -> Token {
 
 /// An entry of the audit log that says as little as possible.
 pub(super) fn acted(actor: Actor, action: &str, object: &str) -> AuditEntry {
-    AuditEntry {
-        actor,
-        address: None,
-        action: action.into(),
-        object: object.into(),
-        old: None,
-        new: None,
-        reason: None,
-        result: "done".into(),
-        tries: None,
-    }
+    AuditEntry::done(actor, action, object.to_owned())
 }
 
 /// A refused request that is counted.

@@ -39,6 +39,7 @@ fn it_shows_what_is_promised_and_leaves_nothing_behind() {
         "12 jobs on 5 permits of FlexLM-Riviera in ",
         "never more than 5 held a permit",
         "  order        1 2 3 4 5 6 7 8 9 10 11 12",
+        "export SEMAPHORE_TOKEN=$(cat target/quickstart/admin-token)",
         "target/release/semaphorectl run FlexLM-Riviera -- sleep 10",
     ] {
         assert!(text.contains(line), "no {line:?} in:\n{text}");

@@ -121,6 +121,7 @@ impl fmt::Display for Summary {
         writeln!(f, "Next, a service of your own, and a job in another terminal:")?;
         writeln!(f, "  cargo build --release")?;
         writeln!(f, "  target/release/semaphored --config packaging/example.toml")?;
+        writeln!(f, "  export SEMAPHORE_TOKEN=$(cat target/quickstart/admin-token)")?;
         writeln!(f, "  target/release/semaphorectl run {} -- sleep 10", RIVIERA.0)
     }
 }
