@@ -104,7 +104,8 @@ impl Api {
         let Seen { what: look, revision } = self.look_at(call, &id)?;
         let claim = claim_of(&look);
         let Some(record) = &claim.callback else { return Err(no_callback(claim, revision)) };
-        let known = number.parse().is_ok_and(|n| (1..=record.deliveries.len()).contains(&n));
+        // The first one may be asked for before it was made: a pause may hold it back.
+        let known = number.parse().is_ok_and(|n| (1..=record.deliveries.len().max(1)).contains(&n));
         if !known {
             let (id, number) = (claim.id.to_string(), shorten(number));
             let deliveries = record.deliveries.len();

@@ -194,9 +194,9 @@ impl Api {
 
     pub(super) fn delete_claim(&self, call: &Admitted<'_>, id: &str) -> Handled {
         let id = claim_id(id)?;
-        Query::of(call, &[])?;
+        let job = Query::of(call, &["job"])?.job()?;
         let row = call.on_another("claim.release", &id);
-        let released = self.service.release(id, &call.asker(), row.as_deref());
+        let released = self.service.release(id, job, &call.asker(), row.as_deref());
         let revision = released.map_err(|refusal| self.refused(&call.caller, refusal))?;
         let answer = Answer::new(Outcome::Done, None, revision);
         Ok(Step::Done(Reply { result: Ok(answer), after: revision }))

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{Call, Error, audit::read_page, body::shorten};
 use crate::model::{
-    Actor, Holder, Invalid, Note, Priority, Revision, SemaphoreName, Sequence, TokenId, WallTime,
-    nearest, parse_duration,
+    Actor, Holder, Invalid, JobId, Note, Priority, Revision, SemaphoreName, Sequence, TokenId,
+    WallTime, nearest, parse_duration,
 };
 use crate::semaphore::core::{Cursor, ListedState, Place};
 
@@ -105,6 +105,11 @@ impl<'c> Query<'c> {
             let invalid = || Invalid { allowed: Actor::KINDS.join(", ") };
             is_kind.then(|| text.to_owned()).ok_or_else(invalid)
         })
+    }
+
+    /// `job`: the job that gives a claim back.
+    pub(super) fn job(&self) -> Result<Option<JobId>, Error> {
+        self.take("job", JobId::new)
     }
 
     /// A word that is compared with one in the audit log.

@@ -12,7 +12,7 @@ const ALLOWED_MAX: usize = 64;
 
 /// Names that mean something to a CI system, to git, or to whatever starts programs. With `*` at the end all that begin
 /// so. They count in whatever case: some systems know no other.
-const RISKY: [&str; 26] = [
+const RISKY: &[&str] = &[
     "CI",
     "CI_*",
     "GITLAB_*",
@@ -37,7 +37,29 @@ const RISKY: [&str; 26] = [
     "HOME",
     "PYTHON*",
     "PERL5*",
-    "NODE_OPTIONS",
+    "NODE_*",
+    "NPM_CONFIG_*",
+    "PIP_*",
+    "RUBY*",
+    "JAVA_TOOL_OPTIONS",
+    "_JAVA_OPTIONS",
+    "JDK_JAVA_OPTIONS",
+    "MAVEN_OPTS",
+    "GRADLE_OPTS",
+    "CARGO_*",
+    "RUSTC_WRAPPER",
+    "MAKEFLAGS",
+    "GCONV_PATH",
+    "CDPATH",
+    "TMPDIR",
+    "XDG_*",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "WORKSPACE",
+    "JOB_*",
+    "BUILD_*",
     "SEMAPHORE_*",
 ];
 

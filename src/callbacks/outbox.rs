@@ -155,7 +155,17 @@ impl Outbox {
 
     /// The configuration is another one: no lane is paused or has failed.
     pub(super) fn recover_all(&self) {
-        self.shared.schedule.lock().recover_all();
+        // Not under the schedule's lock: it is held together with no other.
+        let waiting = self.shared.schedule.lock().waiting();
+        let lanes = waiting.into_iter().filter_map(|sequence| {
+            let record = self.shared.service.offer(sequence)?.claim.callback?;
+            Some((sequence, self.shared.courier.lane(&record.callback)))
+        });
+        let lanes: Vec<_> = lanes.collect();
+        let mut schedule = self.shared.schedule.lock();
+        lanes.into_iter().for_each(|(sequence, lane)| schedule.move_to(sequence, lane));
+        schedule.recover_all();
+        drop(schedule);
         let _ = self.inbox.send(Message::Look);
     }
 
@@ -368,11 +378,16 @@ fn is_over(record: &CallbackRecord) -> bool {
     record.deliveries.iter().any(is_last)
 }
 
-/// Whether the last call may have started a job that has not confirmed yet: the process ended before it was answered.
+/// Whether the last call may have started a job that has not confirmed yet: it had no answer, because the process ended
+/// before, or the receiver was too slow or broke off.
 fn may_be_starting(record: &CallbackRecord, now: WallTime) -> bool {
     record.deliveries.last().is_some_and(|last| {
-        last.result == DeliveryResult::Unfinished
-            && now.since(last.started_at) < MAY_BE_STARTING_FOR
+        let has_no_answer = matches!(
+            last.result,
+            DeliveryResult::Unfinished
+                | DeliveryResult::Failed(DeliveryFailure::Timeout | DeliveryFailure::Protocol)
+        );
+        has_no_answer && now.since(last.started_at) < MAY_BE_STARTING_FOR
     })
 }
 
@@ -449,13 +464,15 @@ mod tests {
     #[test]
     fn a_call_without_an_answer_counts_for_a_minute() {
         let failed = DeliveryResult::Failed(DeliveryFailure::Timeout);
+        let refused = DeliveryResult::Answered { status: 503 };
         let unfinished = DeliveryResult::Unfinished;
         for (results, now, expected) in [
             (&[][..], 0, false),
             (&[unfinished][..], 59_999, true),
             (&[unfinished][..], 60_000, false),
             (&[failed, unfinished][..], 1_000, true),
-            (&[unfinished, failed][..], 1_000, false),
+            (&[unfinished, failed][..], 1_000, true),
+            (&[unfinished, refused][..], 1_000, false),
         ] {
             let found = may_be_starting(&record(results), WallTime(now));
             assert_eq!(found, expected, "{results:?} at {now}");

@@ -213,6 +213,20 @@ impl Schedule {
         self.plan(sequence, planned, now);
     }
 
+    /// The deliveries that wait.
+    pub(super) fn waiting(&self) -> Vec<Sequence> {
+        let waits = self.deliveries.iter().filter(|(_, planned)| planned.due.is_some());
+        waits.map(|(sequence, _)| *sequence).collect()
+    }
+
+    /// Moves a delivery that waits to the lane that its callback has now.
+    pub(super) fn move_to(&mut self, sequence: Sequence, lane: LaneName) {
+        let due = self.deliveries.get(&sequence).and_then(|planned| planned.due);
+        if let Some((due, planned)) = due.zip(self.take_waiting(sequence)) {
+            self.plan(sequence, Planned { lane, ..planned }, due);
+        }
+    }
+
     fn plan(&mut self, sequence: Sequence, planned: Planned, due: Instant) {
         let lane = self.lanes.entry(Arc::clone(&planned.lane)).or_default();
         lane.waiting.insert(planned.kind, (due, sequence), planned.patient_until);

@@ -446,3 +446,17 @@ fn a_lane_that_has_recovered_is_forgotten_when_nothing_waits_in_it() {
     run.schedule.recover(&"a".into());
     assert_eq!(run.schedule.lanes.len(), 0);
 }
+
+#[test]
+fn a_delivery_moves_to_the_lane_that_its_callback_has_now() {
+    let mut run = Run::new();
+    run.add(1, "absent", 5);
+    assert_eq!(run.schedule.waiting(), [Sequence(1)]);
+    run.schedule.move_to(Sequence(1), "ci".into());
+    assert_eq!((run.status("absent", 0).queued, run.status("ci", 0).queued), (0, 1));
+    assert_eq!(run.started(5), [1]);
+    // What runs stays where it runs.
+    run.schedule.move_to(Sequence(1), "other".into());
+    assert_eq!(run.status("ci", 5).queued, 1);
+    run.done(1, Tried::Delivered, 6);
+}

@@ -87,8 +87,8 @@ fn again(id: &ClaimId) -> &'static str {
     }
 }
 
-/// For how long the claim was held before this process asked for it, `asked` ago, if it was. By then another job has taken
-/// it over; one that asked at the same moment is not seen.
+/// For how long the claim was held before this process asked for it, `asked` ago, if it was: by somebody who gave no name,
+/// else the service would not have let this one in.
 pub(super) fn held_before(grant: &Grant, asked: Duration) -> Option<Duration> {
     let before = grant.held_for?.checked_sub(asked)?;
     (before >= HELD_BEFORE_MIN).then_some(before)

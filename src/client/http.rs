@@ -166,12 +166,19 @@ impl Connection {
         self.call(&Method::POST, &format!("/api/v1/claims/{id}/renew"), &body, timeout)
     }
 
-    /// `DELETE /api/v1/claims/{id}`: gives the permits back, or leaves the queue.
+    /// `DELETE /api/v1/claims/{id}`: gives the permits back, or leaves the queue; with `job` unless
+    /// another job has the claim.
     ///
     /// # Errors
     /// When there is no answer within `timeout`.
-    pub(super) fn release(&self, id: &ClaimId, timeout: Duration) -> Result<Answer, Unreachable> {
-        self.call(&Method::DELETE, &format!("/api/v1/claims/{id}"), "", timeout)
+    pub(super) fn release(
+        &self,
+        id: &ClaimId,
+        job: Option<&str>,
+        timeout: Duration,
+    ) -> Result<Answer, Unreachable> {
+        let query = job.map(|job| format!("?job={job}")).unwrap_or_default();
+        self.call(&Method::DELETE, &format!("/api/v1/claims/{id}{query}"), "", timeout)
     }
 
     /// `POST /api/v1/claims/{id}/revoke`: an admin ends the claim.

@@ -104,6 +104,14 @@ impl Order {
         matches!(self.demand, Demand::Register { .. })
     }
 
+    /// What this process calls itself where it takes a claim over.
+    pub(super) fn job(&self) -> Option<&str> {
+        match &self.demand {
+            Demand::Adopt { job } => Some(job),
+            Demand::Make { .. } | Demand::Register { .. } => None,
+        }
+    }
+
     /// Whether the claim is there before this process asks for it.
     pub(super) fn is_adopted(&self) -> bool {
         matches!(self.demand, Demand::Adopt { .. })

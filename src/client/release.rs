@@ -21,7 +21,7 @@ const TRY_TIME_MIN: Duration = Duration::from_secs(2);
 /// How a release ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ReleaseEnd {
-    /// The service has the claim no more.
+    /// The service has the claim no more, or another job has it.
     Gone,
     /// The service does not know the claim: it never arrived, or not yet.
     Unknown,
@@ -35,13 +35,18 @@ pub(super) enum ReleaseEnd {
 }
 
 /// Releases, for at most `time_max`. Blocks; meant to be a thread of its own.
-pub(super) fn release(connection: &Connection, id: &ClaimId, time_max: Duration) -> ReleaseEnd {
+pub(super) fn release(
+    connection: &Connection,
+    id: &ClaimId,
+    job: Option<&str>,
+    time_max: Duration,
+) -> ReleaseEnd {
     let begun = Instant::now();
     let mut backoff = Backoff::new();
     loop {
         let left = time_max.saturating_sub(begun.elapsed());
         let (why, unreachable) =
-            match connection.release(id, left.clamp(TRY_TIME_MIN, TRY_TIME_MAX)) {
+            match connection.release(id, job, left.clamp(TRY_TIME_MIN, TRY_TIME_MAX)) {
                 Ok(answer) => match read_answer(&answer) {
                     Ok(end) => return end,
                     Err(why) => (why, false),
@@ -61,6 +66,8 @@ fn read_answer(answer: &Answer) -> Result<ReleaseEnd, String> {
     let why = || Problem::read(answer).describe(answer);
     match answer.status {
         200..=299 | 410 => Ok(ReleaseEnd::Gone),
+        // It is not ours to give back.
+        409 if Problem::read(answer).code == "claim-taken" => Ok(ReleaseEnd::Gone),
         404 => Ok(ReleaseEnd::Unknown),
         status if may_pass(status) => Err(why()),
         _ => Ok(ReleaseEnd::Failed { why: why(), unreachable: false }),
@@ -76,6 +83,9 @@ mod tests {
         let read = |status| read_answer(&Answer { status, ..Answer::default() });
         assert_eq!(read(204), Ok(ReleaseEnd::Gone));
         assert_eq!(read(410), Ok(ReleaseEnd::Gone));
+        let body = r#"{"code":"claim-taken"}"#.into();
+        let taken = Answer { status: 409, body, ..Answer::default() };
+        assert_eq!(read_answer(&taken), Ok(ReleaseEnd::Gone));
         assert_eq!(read(404), Ok(ReleaseEnd::Unknown));
         assert!(matches!(read(403), Ok(ReleaseEnd::Failed { .. })));
         assert!(matches!(read(501), Ok(ReleaseEnd::Failed { .. })));

@@ -228,10 +228,10 @@ impl Session {
 
     /// One row of tries; `None` when a signal cut it short.
     fn release_once(&mut self, time_max: Duration) -> Result<Option<ReleaseEnd>, Failure> {
-        let (connection, id) = (self.connection.clone(), self.order.id.clone());
+        let (connection, order) = (self.connection.clone(), Arc::clone(&self.order));
         let time_max = if self.arrival.is_none_so_far() { Duration::ZERO } else { time_max };
         event::spawn("release", &self.sender, move |events| {
-            let end = release::release(&connection, &id, time_max);
+            let end = release::release(&connection, &order.id, order.job(), time_max);
             let _ = events.send(Event::Release(end));
         })?;
         loop {

@@ -144,8 +144,8 @@ impl Session {
     fn warn_of_another_start(&mut self, grant: &Grant, waited: Duration) {
         if let Some(before) = adopt::held_before(grant, waited) {
             self.reporter.warn(&format!(
-                "claim {} was held already, for {}: its job was started before. If that one still runs, stop one of \
-                 the two: both use the same permits, and the first to end releases them. If it died, all is well",
+                "claim {} was held already, for {}, by whoever renewed it without a name (curl, perhaps). If a job of it \
+                 still runs, stop one of the two: both use the same permits, and the first to end releases them",
                 self.order.id,
                 human(before)
             ));

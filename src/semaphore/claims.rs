@@ -156,16 +156,17 @@ impl Service {
     /// Gives a held claim back, or leaves the queue. Returns what the reply rests on.
     ///
     /// # Errors
-    /// When no claim of this id is known.
+    /// When no claim of this id is known, or another job than `job` has it.
     pub fn release(
         &self,
         id: ClaimId,
+        job: Option<JobId>,
         asker: &Asker,
         row: Option<ClaimRow<'_>>,
     ) -> Result<Revision, Refusal> {
         let mut state = self.shared.state.lock();
         let behalf = state.behalf_on_another(&id, asker, row);
-        match self.shared.apply_for(&mut state, behalf, Command::Release { id }).1 {
+        match self.shared.apply_for(&mut state, behalf, Command::Release { id, job }).1 {
             Ok(_) => Ok(state.core.revision()),
             Err(error) => Err(state.refusal(error)),
         }

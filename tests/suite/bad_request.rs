@@ -88,7 +88,7 @@ fn query_parameters_of_every_call() {
         ("POST", "/api/v1/claims", SIM, "wait"),
         ("PUT", "/api/v1/claims/a", SIM, "wait"),
         ("GET", "/api/v1/claims/a", "", "since, wait"),
-        ("DELETE", "/api/v1/claims/a", "", ""),
+        ("DELETE", "/api/v1/claims/a", "", "job"),
         ("POST", "/api/v1/claims/a/renew", "", "wait"),
         ("POST", "/api/v1/claims/a/revoke", "", ""),
         ("GET", "/api/v1/semaphores", "", "since, wait"),

@@ -39,9 +39,11 @@ fn an_offer_is_confirmed_and_the_command_runs() {
     let calls = service.calls();
     let asked: Vec<_> =
         calls.iter().map(|call| format!("{} {}", call.method, call.target)).collect();
-    assert_eq!(asked, ["POST /api/v1/claims/c1/renew?wait=2s", "DELETE /api/v1/claims/c1"]);
-    let asked: serde_json::Value = serde_json::from_str(&calls[0].body).unwrap();
-    assert!(asked["job"].as_str().unwrap().len() > 20, "{asked}");
+    let body: serde_json::Value = serde_json::from_str(&calls[0].body).unwrap();
+    let job = body["job"].as_str().unwrap();
+    assert!(job.len() > 20, "{body}");
+    let release = format!("DELETE /api/v1/claims/c1?job={job}");
+    assert_eq!(asked, ["POST /api/v1/claims/c1/renew?wait=2s", release.as_str()]);
 }
 
 #[test]
@@ -55,6 +57,32 @@ fn a_claim_that_another_job_has_is_left_alone() {
     assert!(stderr.contains("nothing to do"), "{stderr}");
     let methods: Vec<_> = service.calls().iter().map(|call| call.method.clone()).collect();
     assert_eq!(methods, ["POST"], "it is not released");
+}
+
+/// It waited along, and then another job was quicker.
+#[test]
+fn a_claim_that_another_job_takes_meanwhile_is_left_alone() {
+    let service = FakeService::start(|call| match (call.method.as_str(), call.nth) {
+        ("POST", 0) => Reply::waiting(1, "Retry-After: 0\r\n"),
+        ("POST", _) => Reply::problem(409, "claim-taken", "another job has it"),
+        _ => Reply::no_content(),
+    });
+    let stderr = check(&mut adopt(&service, &[], &["echo", "started"]), 65);
+    assert!(stderr.contains("another job has claim c1"), "{stderr}");
+    assert_eq!(service.calls_of("DELETE").len(), 0, "it is not released");
+}
+
+/// A job that was never answered gives back what is its own alone: the service knows.
+#[test]
+fn a_job_that_leaves_does_not_take_a_claim_from_another() {
+    let service = FakeService::start(|call| match call.method.as_str() {
+        "POST" => Reply::problem(503, "stopping", "the service stops"),
+        _ => Reply::problem(409, "claim-taken", "another job has it"),
+    });
+    let stderr = check(&mut adopt(&service, &["--unreachable-timeout=1s"], &["true"]), 69);
+    assert!(!stderr.contains("could not be released"), "{stderr}");
+    let release = &service.calls_of("DELETE")[0].target;
+    assert!(release.starts_with("/api/v1/claims/c1?job="), "{release}");
 }
 
 #[test]

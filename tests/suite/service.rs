@@ -201,7 +201,7 @@ fn replies_of_many_threads_are_all_committed_at_once() {
                     assert!(is_committed_soon(&service, done.unwrap().1.seen));
                     assert!(is_committed_soon(
                         &service,
-                        service.release(claim, &Asker::default(), None).unwrap()
+                        service.release(claim, None, &Asker::default(), None).unwrap()
                     ));
                 }
             })
@@ -267,7 +267,7 @@ fn a_crash_keeps_holders_and_order() {
     drop(bench);
     let again = start(&disk);
     assert!(matches!(again.acquire("a").0, Outcome::Prolonged(_)));
-    again.service.release(id("a"), &Asker::default(), None).unwrap();
+    again.service.release(id("a"), None, &Asker::default(), None).unwrap();
     // Nobody blocks, so the next in the queue gets an offer, and confirms it by asking.
     assert!(matches!(again.acquire("c").0, Outcome::Waiting { .. }));
     assert!(matches!(again.acquire("b").0, Outcome::Granted(_)));
@@ -292,7 +292,7 @@ fn time_ends_leases_but_not_after_a_gap() {
 fn what_has_ended_can_be_looked_at_before_and_after_the_fold() {
     let bench = Bench::new();
     bench.acquire("a");
-    bench.service.release(id("a"), &Asker::default(), None).unwrap();
+    bench.service.release(id("a"), None, &Asker::default(), None).unwrap();
     let until = Instant::now() + Duration::from_secs(1);
     // The fold comes in between; at no moment is the claim unknown.
     while Instant::now() < until {
@@ -304,7 +304,7 @@ fn what_has_ended_can_be_looked_at_before_and_after_the_fold() {
 fn a_service_that_is_never_idle_forgets_old_history_too() {
     let bench = Bench::new();
     bench.acquire("a");
-    bench.service.release(id("a"), &Asker::default(), None).unwrap();
+    bench.service.release(id("a"), None, &Asker::default(), None).unwrap();
     let disk = bench.disk.clone();
     let in_history = || disk.ended_claim(&id("a")).unwrap().is_some();
     poll("the fold", || in_history().then_some(()));
@@ -363,6 +363,6 @@ fn a_bound_on_blocked_requests_keeps_the_place() {
     assert_eq!(status.positions, [2]);
     drop(blocked);
     assert!(matches!(acquire("c"), Attempt::Blocked(_)), "the slot was given back");
-    let unknown = service.release(id("nobody"), &Asker::default(), None);
+    let unknown = service.release(id("nobody"), None, &Asker::default(), None);
     assert!(matches!(unknown, Err(Refusal::Core(Error::UnknownClaim(_), _))));
 }

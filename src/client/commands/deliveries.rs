@@ -165,14 +165,18 @@ impl Deliveries {
         if read.claim_state.is_empty() { Err(unreadable(answer)) } else { Ok(read) }
     }
 
-    /// The delivery to try again.
+    /// The delivery to try again; the first one where none was made yet, which a pause may hold back.
     fn last_number(&self, id: &ClaimId) -> Result<u64, Failure> {
-        self.deliveries.iter().map(|delivery| delivery.number).max().ok_or_else(|| {
-            let next = self.next(id, false, Moment::here());
-            let message =
-                format!("nothing was called yet, so there is nothing to try again: {next}");
-            Failure::new(exit::REFUSED, message)
-        })
+        match self.deliveries.iter().map(|delivery| delivery.number).max() {
+            Some(number) => Ok(number),
+            None if self.claim_state == "offered" => Ok(1),
+            None => {
+                let next = self.next(id, false, Moment::here());
+                let message =
+                    format!("nothing was called yet, so there is nothing to try again: {next}");
+                Err(Failure::new(exit::REFUSED, message))
+            }
+        }
     }
 
     /// What to write; `asked` is whether this process asked for one more try.

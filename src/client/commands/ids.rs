@@ -107,7 +107,7 @@ pub(super) fn release(arguments: &[OsString]) -> Result<u8, Failure> {
         let mut outcome = Outcome { released: Vec::new(), failed: BTreeMap::new() };
         let mut code = exit::OK;
         for id in &ids {
-            let answer = service.ask(|connection| connection.release(id, RELEASE_TRY_MAX));
+            let answer = service.ask(|connection| connection.release(id, None, RELEASE_TRY_MAX));
             match answer {
                 Ok(_) => outcome.released.push(id),
                 Err(failure) => {

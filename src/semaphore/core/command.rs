@@ -34,6 +34,8 @@ pub enum Command {
     Release {
         /// Which claim.
         id: ClaimId,
+        /// The job that does so. A claim that another one has taken over is not its to give back.
+        job: Option<JobId>,
     },
     /// An admin ends the claim.
     Revoke {

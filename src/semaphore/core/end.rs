@@ -4,12 +4,24 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{Core, Error, Outcome, TIMEOUT_TIMERS_MAX, Tx, timers::Timer, tokens::check_use};
 use crate::model::{
-    ClaimEvent, ClaimId, ClaimState, Delivery, DeliveryResult, EndReason, Event, Note,
+    ClaimEvent, ClaimId, ClaimState, Delivery, DeliveryResult, EndReason, Event, JobId, Note,
     SemaphoreName, Sequence,
 };
 
 impl Core {
-    pub(super) fn release(&mut self, tx: &mut Tx<'_>, id: &ClaimId) -> Result<Outcome, Error> {
+    pub(super) fn release(
+        &mut self,
+        tx: &mut Tx<'_>,
+        id: &ClaimId,
+        job: Option<&JobId>,
+    ) -> Result<Outcome, Error> {
+        if let (Some(job), Some((_, live))) = (job, self.live(id))
+            && matches!(live.claim.state, ClaimState::Held { .. })
+            && live.claim.job.as_ref() != Some(job)
+        {
+            check_use(tx, &live.claim, id)?;
+            return Err(Error::ClaimTaken(id.clone()));
+        }
         self.end_by_request(tx, id, EndReason::Released, EndReason::Cancelled, None)
     }
 

@@ -340,7 +340,7 @@ impl Core {
         match command {
             Command::Acquire { id, request, blocks } => self.acquire(tx, id, request, blocks),
             Command::Renew { id, ttl, job, blocks } => self.renew(tx, &id, (ttl, job), blocks),
-            Command::Release { id } => self.release(tx, &id),
+            Command::Release { id, job } => self.release(tx, &id, job.as_ref()),
             Command::Revoke { id, note } => self.revoke(tx, &id, note),
             Command::Unblock { sequence, closed } => Ok(self.unblock(tx, sequence, closed)),
             Command::SetSemaphore { name, settings, origin, force } => {

@@ -93,6 +93,17 @@ fn a_retry_by_hand_passes_a_pause_and_ends_it_when_it_comes_through() {
 }
 
 #[test]
+fn a_first_call_that_a_pause_holds_back_can_be_asked_for() {
+    let receiver = busy_once(FOUR_MINUTES);
+    let daemon = paused(&receiver);
+    hold_b_back(&daemon, &receiver);
+    assert_eq!(daemon.call("POST", "/api/v1/claims/b/deliveries/2/retry", "").status, 404);
+    assert_eq!(daemon.call("POST", "/api/v1/claims/b/deliveries/1/retry", "").status, 202);
+    let tried = wait_for_deliveries(&daemon, "b", 1);
+    assert_eq!(tried["deliveries"][0]["result"], "delivered");
+}
+
+#[test]
 fn a_test_that_comes_through_ends_a_pause() {
     let receiver = busy_once(FOUR_MINUTES);
     let daemon = paused(&receiver);

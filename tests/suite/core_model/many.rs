@@ -70,12 +70,12 @@ fn acquire_many(core: &mut Core, claims: usize) {
 /// position of another, for the n-th time; returns how long each took.
 fn change_once(core: &mut Core, claims: usize, n: usize) -> [Duration; 3] {
     let begin = Instant::now();
-    let (_, events) = apply(core, 1, Command::Release { id: id(n) });
+    let (_, events) = apply(core, 1, Command::Release { id: id(n), job: None });
     let released = begin.elapsed();
     assert_eq!(events.len(), 2, "ended, and the next one granted: {events:?}");
 
     let begin = Instant::now();
-    apply(core, 1, Command::Release { id: id(claims / 2 + n) });
+    apply(core, 1, Command::Release { id: id(claims / 2 + n), job: None });
     let cancelled = begin.elapsed();
 
     let begin = Instant::now();

@@ -130,7 +130,7 @@ impl Model {
         let outcome = match command {
             Command::Acquire { id, request, blocks } => self.acquire(id, request, *blocks)?,
             Command::Renew { id, ttl, blocks, .. } => self.renew(id, *ttl, *blocks)?,
-            Command::Release { id } => {
+            Command::Release { id, .. } => {
                 self.end_by_id(id, EndReason::Released, EndReason::Cancelled)?
             }
             Command::Revoke { id, .. } => {

@@ -274,7 +274,7 @@ impl Run {
                 let ttl = ttl_s.map(Duration::from_secs);
                 Command::Renew { id: self.target(target), ttl, job: None, blocks: *blocks }
             }
-            Action::Release(target) => Command::Release { id: self.target(target) },
+            Action::Release(target) => Command::Release { id: self.target(target), job: None },
             Action::Revoke(target) => {
                 Command::Revoke { id: self.target(target), note: Note::new("stuck").ok() }
             }

@@ -129,8 +129,11 @@ fn a_job_that_has_taken_a_claim_over_is_the_only_one() {
          3 renew a job=two               | ! another job has claim a
          4 acquire b A callback          | queued b, callback b
          5 renew b job=early             |
-         6 release a                     | released a, offered b #2, due b
+         5 release a job=two             | ! another job has claim a
+         6 release a job=one             | released a, offered b #2, due b
+         6 release a job=two             | ended before
          7 renew b                       | confirmed b
+         7 release b job=one             | ! another job has claim b
          8 renew b job=one               | job b one, prolonged",
     );
 }

@@ -222,7 +222,10 @@ impl Run {
                 job: option("job").map(|job| JobId::new(job).unwrap()),
                 blocks: has("block"),
             },
-            "release" => Command::Release { id: id(words[0]) },
+            "release" => Command::Release {
+                id: id(words[0]),
+                job: option("job").map(|job| JobId::new(job).unwrap()),
+            },
             "revoke" => Command::Revoke { id: id(words[0]), note: Note::new("stuck").ok() },
             "answered" | "closed" => {
                 Command::Unblock { sequence: self.sequence(words[0]), closed: verb == "closed" }

@@ -121,6 +121,7 @@ fn claims(contract: &mut Contract) {
             (200, "POST", "/api/v1/claims/a/renew", r#"{"ttl": "10m"}"#),
             (200, "POST", "/api/v1/claims/a/renew", r#"{"job": "one"}"#),
             (409, "POST", "/api/v1/claims/a/renew", r#"{"job": "two"}"#),
+            (409, "DELETE", "/api/v1/claims/a?job=two", ""),
             (200, "POST", "/api/v1/claims/a/renew", ""),
             (202, "POST", "/api/v1/claims/b/renew", ""),
             (200, "GET", "/api/v1/claims/a", ""),
