@@ -14,8 +14,8 @@ use semaphored::{
     api::{self, Api, Call, Calls, Endpoint, Reply, Step},
     callbacks::{Callbacks, Registry},
     model::{
-        ClaimId, ClaimRequest, EndReason, Labels, Origin, Permits, Priority, Revision,
-        SemaphoreName, SemaphoreSettings, ServiceTime, WallTime,
+        Callback, ClaimId, ClaimRequest, EndReason, Labels, Origin, Permits, Priority, Revision,
+        SemaphoreName, SemaphoreSettings, ServiceTime, TargetName, Vars, WallTime,
     },
     semaphore::{
         Asker, Attempt, ClaimLook, Clock, Options, Refusal, Service, SetSettings, Tick,
@@ -365,4 +365,30 @@ fn a_bound_on_blocked_requests_keeps_the_place() {
     assert!(matches!(acquire("c"), Attempt::Blocked(_)), "the slot was given back");
     let unknown = service.release(id("nobody"), None, &Asker::default(), None);
     assert!(matches!(unknown, Err(Refusal::Core(Error::UnknownClaim(_), _))));
+}
+
+/// Whoever calls is told that he may begin when it is on disk that he does: a crash in between would hide the call.
+#[test]
+fn a_call_does_not_begin_before_it_is_on_disk_that_it_does() {
+    let Bench { disk, service, failed, .. } = Bench::new();
+    let (sender, due) = mpsc::channel();
+    service.on_callback_due(Box::new(move |sequence| sender.send(sequence).unwrap()));
+    let target = TargetName::new("ci").unwrap();
+    let callback = Callback::Target { name: target, vars: Vars::default() };
+    let request = ClaimRequest { callback: Some(Arc::new(callback)), ..request() };
+    let Attempt::Done(Ok((Outcome::Offered(_), status))) =
+        service.acquire(id("a"), request, None, Asker::default())
+    else {
+        panic!("it is not offered");
+    };
+    assert!(is_committed_soon(&service, status.seen));
+    let sequence = due.recv_timeout(DEADLINE).unwrap();
+    assert!(service.begin_delivery(sequence, WallTime(1)));
+    disk.fail_next_append(false);
+    let (sender, begun) = mpsc::channel();
+    let calling = Arc::clone(&service);
+    // It waits for ever: the process would end.
+    std::thread::spawn(move || sender.send(calling.begin_delivery(sequence, WallTime(2))));
+    failed.recv_timeout(DEADLINE).unwrap();
+    assert_eq!(begun.try_recv(), Err(mpsc::TryRecvError::Empty));
 }
