@@ -1,10 +1,13 @@
 //! What an admin did and what was refused, for whoever looks it up later.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::{
+    borrow::Cow,
+    net::{IpAddr, Ipv6Addr},
+};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Note, Token, TokenId, TokenName, WallTime};
+use super::{Note, Token, TokenId, TokenName, WallTime, without_secrets};
 
 /// Who did it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,11 +79,15 @@ impl AuditEntry {
     /// The row of an act that was done.
     #[must_use]
     pub fn done(actor: Actor, action: &str, object: String) -> AuditEntry {
+        let hidden = match without_secrets(&object) {
+            Cow::Owned(hidden) => Some(hidden),
+            Cow::Borrowed(_) => None,
+        };
         AuditEntry {
             actor,
             address: None,
             action: action.into(),
-            object: object.into(),
+            object: hidden.unwrap_or(object).into(),
             old: None,
             new: None,
             reason: None,

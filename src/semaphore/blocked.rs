@@ -12,7 +12,7 @@ use super::{
     gates::Entry,
     state::State,
 };
-use crate::model::{ClaimId, ClaimState, JobId};
+use crate::model::{ClaimId, ClaimState, JobId, Scope, Token};
 
 /// What the request asked for.
 #[derive(Clone, Debug)]
@@ -107,7 +107,12 @@ impl BlockedClaim {
             Asked::Acquire { .. } => {
                 let now = shared.clock.now();
                 let token = self.asker.token.as_deref();
-                if token.is_some_and(|token| !state.core.is_good(token, now.wall)) {
+                let may_hold = |token: &Token| {
+                    let present = state.core.token(&token.id);
+                    state.core.is_good(token, now.wall)
+                        && present.is_some_and(|present| present.allows(Scope::Claim))
+                };
+                if token.is_some_and(|token| !may_hold(token)) {
                     return Err(state.refusal(Error::TokenRefused));
                 }
                 let sequence = self.entry.sequence;

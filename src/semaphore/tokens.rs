@@ -105,8 +105,9 @@ impl Service {
         let token = Arc::clone(token.ok_or(TokenRefusal::Unknown)?);
         expired(&token, now)?;
         let per_second_max = self.shared.options.token_requests_per_second_max;
-        let is_within = state.uses.note(&token.id, (now, Instant::now()), per_second_max);
-        if !is_within && !is_exempt {
+        // Counted against no bound: only when it was.
+        let counted_max = if is_exempt { u32::MAX } else { per_second_max };
+        if !state.uses.note(&token.id, (now, Instant::now()), counted_max) && !is_exempt {
             return Err(TokenRefusal::TooManyRequests { token, per_second_max });
         }
         Ok(token)

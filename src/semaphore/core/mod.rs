@@ -317,10 +317,11 @@ impl Core {
         let before = events.len();
         let stamp = Stamp { revision: self.revision.next(), now, at: now.wall };
         let Behalf { token: by, audit } = behalf;
-        // It may have been revoked since the request was let in.
-        if by.as_ref().is_some_and(|token| !self.is_good(token, now.wall)) {
-            return Err(Error::TokenRefused);
-        }
+        // It may have been revoked since the request was let in, or may do less: as it is now is what counts.
+        let by = match by {
+            Some(token) => Some(self.present(&token, now.wall, &command)?),
+            None => None,
+        };
         let mut tx = Tx { stamp, events, there, by, attended: None };
         let outcome = self.command(&mut tx, command);
         let happened = tx.events.len() > before;

@@ -5,10 +5,10 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Core, Error, Live, Outcome, Tx};
+use super::{Command, Core, Error, Live, Outcome, Tx};
 use crate::model::{
-    Claim, ClaimEvent, ClaimId, ClaimState, EndReason, Event, SemaphoreName, Sequence, Token,
-    TokenId, WallTime,
+    Claim, ClaimEvent, ClaimId, ClaimState, EndReason, Event, Scope, SemaphoreName, Sequence,
+    Token, TokenId, WallTime,
 };
 
 impl Core {
@@ -28,6 +28,22 @@ impl Core {
     pub fn is_good(&self, token: &Token, now: WallTime) -> bool {
         let present = self.tokens.get(&token.id);
         present.is_some_and(|present| present.hash == token.hash && !present.has_expired(now))
+    }
+
+    /// A token as it is now, if it is good and may make the command of a claim's holder.
+    pub(super) fn present(
+        &self,
+        token: &Token,
+        now: WallTime,
+        command: &Command,
+    ) -> Result<Arc<Token>, Error> {
+        let is_holders = matches!(
+            command,
+            Command::Acquire { .. } | Command::Renew { .. } | Command::Release { .. }
+        );
+        let present = self.tokens.get(&token.id).filter(|_| self.is_good(token, now));
+        let present = present.filter(|present| !is_holders || present.allows(Scope::Claim));
+        present.cloned().ok_or(Error::TokenRefused)
     }
 
     /// How many live claims a token has.
