@@ -12,7 +12,7 @@ use super::{
     gates::Entry,
     state::State,
 };
-use crate::model::{ClaimId, ClaimState, JobId, Scope, Token};
+use crate::model::{ClaimId, ClaimState, JobId};
 
 /// What the request asked for.
 #[derive(Clone, Debug)]
@@ -107,12 +107,7 @@ impl BlockedClaim {
             Asked::Acquire { .. } => {
                 let now = shared.clock.now();
                 let token = self.asker.token.as_deref();
-                let may_hold = |token: &Token| {
-                    let present = state.core.token(&token.id);
-                    state.core.is_good(token, now.wall)
-                        && present.is_some_and(|present| present.allows(Scope::Claim))
-                };
-                if token.is_some_and(|token| !may_hold(token)) {
+                if token.is_some_and(|token| !state.core.may_hold(token, now.wall)) {
                     return Err(state.refusal(Error::TokenRefused));
                 }
                 let sequence = self.entry.sequence;

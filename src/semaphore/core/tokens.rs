@@ -23,11 +23,22 @@ impl Core {
         self.tokens.values()
     }
 
+    /// A token as it is now, if it is as it was: not revoked, not rotated, not expired.
+    fn good(&self, token: &Token, now: WallTime) -> Option<&Arc<Token>> {
+        let present = self.tokens.get(&token.id)?;
+        (present.hash == token.hash && !present.has_expired(now)).then_some(present)
+    }
+
     /// Whether a token is as it was: not revoked, not rotated, not expired.
     #[must_use]
     pub fn is_good(&self, token: &Token, now: WallTime) -> bool {
-        let present = self.tokens.get(&token.id);
-        present.is_some_and(|present| present.hash == token.hash && !present.has_expired(now))
+        self.good(token, now).is_some()
+    }
+
+    /// Whether a token is good and may, as it is now, hold claims.
+    #[must_use]
+    pub fn may_hold(&self, token: &Token, now: WallTime) -> bool {
+        self.good(token, now).is_some_and(|present| present.allows(Scope::Claim))
     }
 
     /// A token as it is now, if it is good and may make the command of a claim's holder.
@@ -41,7 +52,7 @@ impl Core {
             command,
             Command::Acquire { .. } | Command::Renew { .. } | Command::Release { .. }
         );
-        let present = self.tokens.get(&token.id).filter(|_| self.is_good(token, now));
+        let present = self.good(token, now);
         let present = present.filter(|present| !is_holders || present.allows(Scope::Claim));
         present.cloned().ok_or(Error::TokenRefused)
     }
