@@ -43,22 +43,9 @@ pub(super) fn insert(connection: &Connection, named: &Named, row: &AuditRow) -> 
     Ok(())
 }
 
-/// Deletes the oldest rows from before `before`, at most so many.
-pub(super) fn prune(
-    connection: &Connection,
-    named: &Named,
-    before: WallTime,
-    rows_max: usize,
-) -> Result<usize, Error> {
-    let limit = i64::try_from(rows_max).unwrap_or(i64::MAX);
-    connection
-        .prepare_cached(
-            "DELETE FROM audit WHERE revision IN (
-                SELECT revision FROM audit WHERE at < ? ORDER BY at, revision LIMIT ?)",
-        )
-        .and_then(|mut statement| statement.execute(params![before.0, limit]))
-        .map_err(named.sql("prune"))
-}
+/// Deletes the oldest rows from before `:before`, at most `:rows_max`.
+pub(super) const PRUNE: &str = "DELETE FROM audit WHERE revision IN (
+    SELECT revision FROM audit WHERE at < :before ORDER BY at, revision LIMIT :rows_max)";
 
 /// Rows that one [`step`] looks at: a few milliseconds.
 const STEP_ROWS: i64 = 4_096;

@@ -117,22 +117,9 @@ pub(super) fn ended_ids(
     Ok(ids)
 }
 
-/// Deletes the oldest claims that ended before `before`, at most so many.
-pub(super) fn prune(
-    connection: &Connection,
-    named: &Named,
-    before: WallTime,
-    rows_max: usize,
-) -> Result<usize, Error> {
-    let limit = i64::try_from(rows_max).unwrap_or(i64::MAX);
-    connection
-        .prepare_cached(
-            "DELETE FROM history WHERE sequence IN (
-                SELECT sequence FROM history WHERE ended_at < ? ORDER BY ended_at, sequence LIMIT ?)",
-        )
-        .and_then(|mut statement| statement.execute(params![before.0, limit]))
-        .map_err(named.sql("prune"))
-}
+/// Deletes the oldest claims that ended before `:before`, at most `:rows_max`.
+pub(super) const PRUNE: &str = "DELETE FROM history WHERE sequence IN (
+    SELECT sequence FROM history WHERE ended_at < :before ORDER BY ended_at, sequence LIMIT :rows_max)";
 
 fn newest(connection: &Connection, named: &Named, id: &ClaimId) -> Result<Option<Claim>, Error> {
     let read = named.sql("read");

@@ -37,7 +37,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::Connection;
+use rusqlite::{Connection, named_params};
 
 use self::{
     errors::Named,
@@ -233,22 +233,37 @@ impl Storage for SqliteStorage {
     }
 
     fn prune(&mut self, before: WallTime, rows_max: usize) -> Result<usize, Error> {
-        self.write("prune the history of", |writing| {
-            writing.transaction(|live, _| {
-                history::prune(live.connection, live.named, before, rows_max)
-            })
-        })
+        self.delete_oldest("prune the history of", history::PRUNE, before, rows_max)
     }
 
     fn prune_audit(&mut self, before: WallTime, rows_max: usize) -> Result<usize, Error> {
-        self.write("prune the audit log of", |writing| {
-            writing
-                .transaction(|live, _| audit::prune(live.connection, live.named, before, rows_max))
-        })
+        self.delete_oldest("prune the audit log of", audit::PRUNE, before, rows_max)
     }
 
     fn history(&self) -> Arc<dyn History> {
         self.history.clone()
+    }
+}
+
+impl SqliteStorage {
+    /// Runs one of the queries that delete the oldest rows of a table; tells how many it deleted.
+    fn delete_oldest(
+        &mut self,
+        action: &'static str,
+        query: &'static str,
+        before: WallTime,
+        rows_max: usize,
+    ) -> Result<usize, Error> {
+        let rows_max = i64::try_from(rows_max).unwrap_or(i64::MAX);
+        let values = named_params! { ":before": before.0, ":rows_max": rows_max };
+        self.write(action, |writing| {
+            writing.transaction(|live, _| {
+                let statement = live.connection.prepare_cached(query);
+                statement
+                    .and_then(|mut statement| statement.execute(values))
+                    .map_err(live.named.sql("prune"))
+            })
+        })
     }
 }
 
