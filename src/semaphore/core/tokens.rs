@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use super::{Command, Core, Error, Live, Outcome, Tx};
 use crate::model::{
     Claim, ClaimEvent, ClaimId, ClaimState, EndReason, Event, Scope, SemaphoreName, Sequence,
-    Token, TokenId, WallTime,
+    Token, TokenId, TokenOrigin, WallTime,
 };
 
 impl Core {
@@ -71,13 +71,31 @@ impl Core {
         let outcome = match self.tokens.get(&token.id) {
             Some(present) if *present == token => return Ok(Outcome::Done),
             Some(_) => Outcome::Done,
-            None if self.tokens.len() >= self.limits.tokens_max => {
-                return Err(Error::Full { bound: "tokens_max", limit: self.limits.tokens_max });
+            None => {
+                if self.tokens.len() >= self.limits.tokens_max {
+                    let id = self.longest_expired(tx.stamp.at).ok_or(Error::Full {
+                        bound: "tokens_max",
+                        limit: self.limits.tokens_max,
+                    })?;
+                    self.emit(tx, Event::TokenRevoked { id });
+                }
+                Outcome::Registered
             }
-            None => Outcome::Registered,
         };
         self.emit(tx, Event::TokenSet { token });
         Ok(outcome)
+    }
+
+    /// The token that has expired before all others and has no claims: nobody needs to be told of it any more.
+    fn longest_expired(&self, now: WallTime) -> Option<TokenId> {
+        let is_over = |token: &&Arc<Token>| {
+            // One of the configuration would be missing there without a word.
+            token.origin == TokenOrigin::Api
+                && token.has_expired(now)
+                && self.claims_of_token(&token.id) == 0
+        };
+        let over = self.tokens.values().filter(is_over);
+        over.min_by_key(|token| token.expires_at).map(|token| token.id.clone())
     }
 
     pub(super) fn revoke_token(&mut self, tx: &mut Tx<'_>, id: TokenId) -> Result<Outcome, Error> {

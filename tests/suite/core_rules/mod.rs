@@ -281,7 +281,7 @@ impl Run {
                         claims_max: number("claims_max"),
                         ..TokenBounds::default()
                     },
-                    expires_at: None,
+                    expires_at: number("expires").map(|at| WallTime(i64::from(at) * 1_000)),
                     origin: TokenOrigin::Api,
                     created_at: WallTime(0),
                     last_used_at: None,

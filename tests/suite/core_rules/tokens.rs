@@ -133,6 +133,23 @@ fn tokens_are_kept_bounded_and_revoked() {
 }
 
 #[test]
+fn where_there_are_too_many_the_longest_expired_token_makes_room() {
+    let limits = Limits { tokens_max: 3, ..Limits::default() };
+    check_with(
+        limits,
+        "0 set A 9                     | set A
+         0 token soon expires=3        | token soon
+         0 token next expires=2        | token next
+         0 token busy expires=1        | token busy
+         0 acquire a A by=busy         | queued a, owned a busy, granted a #1
+         1 token more                  | ! tokens_max = 3 is reached
+         4 token more                  | revoked next, token more
+         4 token else                  | revoked soon, token else
+         4 token last                  | ! tokens_max = 3 is reached",
+    );
+}
+
+#[test]
 fn the_audit_log_says_nothing_of_what_was_not_done() {
     check(
         "0 set A 1 audit          | set A, audit act
