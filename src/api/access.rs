@@ -159,7 +159,8 @@ impl Deref for Admitted<'_> {
 impl Admitted<'_> {
     /// The caller as the service knows him.
     pub(super) fn asker(&self) -> Asker {
-        Asker { token: self.caller.token().cloned(), peer: self.call.peer.clone() }
+        let is_anonymous = self.caller == Caller::Anonymous;
+        Asker { token: self.caller.token().cloned(), is_anonymous, peer: self.call.peer.clone() }
     }
 
     /// A row of the audit log for something that was done.

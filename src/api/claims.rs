@@ -278,14 +278,14 @@ struct BlockedLook {
 
 impl Blocked for BlockedLook {
     fn wait(self: Box<Self>) -> Reply {
-        let watched = self.api.service.watch_claim(&self.id, self.since, self.block, &self.asker);
+        self.api.service.watch_claim(&self.id, self.since, self.block, &self.asker);
         // What the token may see now, not what it might when the wait began.
         let caller = match self.api.present(&self.caller) {
             Ok(caller) => caller,
             Err(error) => return error.into(),
         };
-        let asker = Asker { token: caller.token().cloned(), peer: None };
-        let look = watched.and_then(|_| self.api.service.look(&self.id, &asker));
+        let asker = Asker { token: caller.token().cloned(), ..self.asker };
+        let look = self.api.service.look(&self.id, &asker);
         self.api.look_reply(&caller, look, self.wait)
     }
 }

@@ -29,7 +29,7 @@ const OTHERS: u32 = 0o077;
 /// Makes the tokens of the configuration those of the service: new and changed ones are set, those that stand there no more
 /// are revoked.
 pub(crate) fn apply(service: &Service, declared: &[Token]) {
-    let present = service.tokens().what;
+    let present: Vec<_> = service.tokens().what.into_iter().map(|(token, _)| token).collect();
     for token in declared {
         let known = present.iter().find(|known| known.id == token.id);
         match known {

@@ -13,6 +13,8 @@ use crate::model::{AuditEntry, Claim, Token, WallTime};
 pub struct Asker {
     /// The token; without one everything is allowed: tokens are switched off, or the service asks itself.
     pub token: Option<Arc<Token>>,
+    /// Whether it was let in without a token although there are tokens: then few of its requests may wait.
+    pub is_anonymous: bool,
     /// The client at the other end, where it can be known whether it is there.
     pub peer: Option<Arc<Peer>>,
 }
@@ -30,12 +32,7 @@ impl Asker {
         self.token.as_ref().is_some_and(|token| token.has_expired(now))
     }
 
-    /// The behalf of a command that the audit log says nothing of.
-    pub(super) fn behalf(&self) -> Behalf {
-        Behalf { token: self.token.clone(), audit: None }
-    }
-
-    /// The behalf of an act of an admin.
+    /// The behalf of a command, with the row of the audit log for it if it is an act.
     pub(super) fn acts(&self, audit: Option<Box<AuditEntry>>) -> Behalf {
         Behalf { token: self.token.clone(), audit }
     }

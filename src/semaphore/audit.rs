@@ -5,15 +5,12 @@
 //! there are at most [`TRIES_MAX`] such rows a minute; more are counted under no address. Of IPv6 the network is the
 //! address.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    net::IpAddr,
-};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use super::{Refusal, Seen, Service, Shared, claims::unreadable, core::Command, state::State};
 use crate::{
     model::{AuditEntry, Event, Revision, Tries, WallTime, network_of},
-    storage::{AuditFilter, AuditRow},
+    storage::{self, AuditFilter, AuditRow, History},
 };
 
 /// Rows of refused tries in a minute.
@@ -26,8 +23,10 @@ type TryKey = (WallTime, Option<IpAddr>, Box<str>);
 /// What is not in the tables yet.
 #[derive(Default)]
 pub(super) struct AuditTail {
-    /// Committed or about to be, and not folded.
-    rows: VecDeque<AuditRow>,
+    /// Committed or about to be, and not folded. A change has one row at most.
+    rows: BTreeMap<Revision, AuditRow>,
+    /// Which of them is the one about these tries.
+    tries_rows: BTreeMap<TryKey, Revision>,
     tries: BTreeMap<TryKey, Tried>,
     /// How many different tries there were in a minute.
     of_minute: (WallTime, usize),
@@ -48,24 +47,40 @@ impl AuditTail {
             _ => None,
         });
         for entry in entries {
-            let row = AuditRow { revision, at, entry };
-            if row.entry.tries.is_some() {
-                // As in the table: one row for each address, code and minute.
-                self.rows.retain(|older| !row.replaces(older));
-            }
-            self.rows.push_back(row);
+            // As in the table: one row for each address, code and minute.
+            let older = try_key(&entry).and_then(|key| self.tries_rows.insert(key, revision));
+            older.map(|older| self.rows.remove(&older));
+            self.rows.insert(revision, AuditRow { revision, at, entry });
         }
+    }
+
+    /// Goes on with counting tries that were counted before a restart, given their rows of this minute.
+    pub(super) fn resume(&mut self, folded: &[AuditRow], now: WallTime) {
+        let minute = minute_of(now);
+        let mut tries = BTreeMap::new();
+        for row in folded.iter().chain(self.rows.values()) {
+            let Some(key) = try_key(&row.entry).filter(|key| key.0 == minute) else { continue };
+            let count = row.entry.tries.map_or(0, |tries| tries.count);
+            tries.insert(key, Tried { entry: row.entry.clone(), count, is_noted: true });
+        }
+        self.of_minute = (minute, tries.len());
+        self.tries = tries;
     }
 
     /// What is folded up to `revision` is found in the history.
     pub(super) fn forget(&mut self, revision: Revision) {
-        while self.rows.front().is_some_and(|row| row.revision <= revision) {
-            self.rows.pop_front();
+        while self.rows.first_key_value().is_some_and(|(first, _)| *first <= revision) {
+            let Some((first, row)) = self.rows.pop_first() else { return };
+            if let Some(key) = try_key(&row.entry)
+                && self.tries_rows.get(&key) == Some(&first)
+            {
+                self.tries_rows.remove(&key);
+            }
         }
     }
 
     fn note(&mut self, entry: AuditEntry, now: WallTime) {
-        let minute = WallTime(now.0 - now.0.rem_euclid(MINUTE_MS));
+        let minute = minute_of(now);
         if self.of_minute.0 != minute {
             self.of_minute = (minute, 0);
         }
@@ -93,6 +108,24 @@ impl AuditTail {
         self.tries.retain(|(minute, ..), _| now.0 - minute.0 < MINUTE_MS);
         news
     }
+}
+
+fn minute_of(at: WallTime) -> WallTime {
+    WallTime(at.0 - at.0.rem_euclid(MINUTE_MS))
+}
+
+/// Which tries a row is about, if it is about any.
+fn try_key(entry: &AuditEntry) -> Option<TryKey> {
+    entry.tries.map(|tries| (tries.minute, entry.address, entry.result.clone()))
+}
+
+/// The rows of tries of this minute that are in the tables: as many as there can be, and other rows beside them.
+pub(super) fn tries_so_far(
+    history: &dyn History,
+    now: WallTime,
+) -> Result<Vec<AuditRow>, storage::Error> {
+    let since = Some(minute_of(now));
+    history.audit(&AuditFilter { since, rows_max: 10 * TRIES_MAX, ..AuditFilter::default() })
 }
 
 impl Service {
@@ -125,7 +158,7 @@ impl Service {
         let (tail, revision) = {
             let mut state = self.shared.state.lock();
             self.shared.note_tries(&mut state);
-            let tail: Vec<AuditRow> = state.audit.rows.iter().rev().cloned().collect();
+            let tail: Vec<AuditRow> = state.audit.rows.values().rev().cloned().collect();
             (tail, state.core.revision())
         };
         // A row of the table that one of these replaces is none any more; so many more may be needed.

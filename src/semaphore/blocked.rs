@@ -12,7 +12,7 @@ use super::{
     gates::Entry,
     state::State,
 };
-use crate::model::{ClaimId, ClaimState, JobId};
+use crate::model::{AuditEntry, ClaimId, ClaimState, JobId};
 
 /// What the request asked for.
 #[derive(Clone, Debug)]
@@ -26,6 +26,8 @@ pub(super) enum Asked {
 pub struct BlockedClaim {
     shared: Arc<Shared>,
     asked: Asked,
+    /// What the audit log will say of it, if it is an act on the claim of another.
+    audit: Option<Box<AuditEntry>>,
     gate: Arc<Gate>,
     entry: Entry,
     asker: Asker,
@@ -38,13 +40,14 @@ pub struct BlockedClaim {
 impl BlockedClaim {
     pub(super) fn new(
         shared: Arc<Shared>,
-        asked: Asked,
+        (asked, audit): (Asked, Option<Box<AuditEntry>>),
         (gate, entry): (Arc<Gate>, Entry),
         asker: Asker,
         deadline: Instant,
         slot: Slot,
     ) -> BlockedClaim {
-        BlockedClaim { shared, asked, gate, entry, asker, deadline, left: false, _slot: slot }
+        let left = false;
+        BlockedClaim { shared, asked, audit, gate, entry, asker, deadline, left, _slot: slot }
     }
 
     /// Blocks until the claim does not wait any more, the wait is over, the client is gone, or the service
@@ -102,7 +105,7 @@ impl BlockedClaim {
             Asked::Renew { id, ttl, job } => {
                 let command =
                     Command::Renew { id: id.clone(), ttl: *ttl, job: job.clone(), blocks: false };
-                shared.apply_for(state, self.asker.behalf(), command)
+                shared.apply_for(state, self.asker.acts(self.audit.clone()), command)
             }
             Asked::Acquire { .. } => {
                 let now = shared.clock.now();

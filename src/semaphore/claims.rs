@@ -124,13 +124,15 @@ impl Service {
     ) -> Attempt {
         let deadline = wait.map(|wait| asker.deadline(wait, self.shared.clock.now().wall));
         // Where too many block already the claim keeps its place, only the blocking is refused.
-        let slot = deadline.and_then(|_| self.shared.slots.take(asker.token.as_deref()));
+        let slot = deadline.and_then(|_| self.shared.slots.take(&asker));
         let mut state = self.shared.state.lock();
         if state.is_stopping() {
             return Attempt::Done(Err(Refusal::Stopping));
         }
         let (Asked::Acquire { id } | Asked::Renew { id, .. }) = &asked;
         let behalf = state.behalf_on_another(id, &asker, row);
+        // What blocks is done when it ends, and has its row then.
+        let audit = behalf.audit.clone();
         let (now, outcome) = self.shared.apply_for(&mut state, behalf, command(slot.is_some()));
         let outcome = match outcome {
             Ok(outcome) => outcome,
@@ -147,6 +149,7 @@ impl Service {
                 drop(state);
                 self.shared.watch_peer(asker.peer.as_deref(), entered.1);
                 let shared = Arc::clone(&self.shared);
+                let asked = (asked, audit);
                 Attempt::Blocked(BlockedClaim::new(shared, asked, entered, asker, deadline, slot))
             }
             (outcome, ..) => Attempt::Done(state.status(now, outcome)),
@@ -214,10 +217,10 @@ pub(super) fn unreadable(error: &crate::storage::Error) -> Refusal {
 impl State {
     /// The behalf of a command on a claim: an act where it is that of another.
     fn behalf_on_another(&self, id: &ClaimId, asker: &Asker, row: Option<ClaimRow<'_>>) -> Behalf {
-        let Some((token, row)) = asker.token.as_ref().zip(row) else { return asker.behalf() };
-        let another =
-            self.core.claim(id).filter(|view| view.claim.owner.as_ref() != Some(&token.id));
-        asker.acts(another.map(|view| row(view.claim)))
+        asker.acts(asker.token.as_ref().zip(row).and_then(|(token, row)| {
+            let view = self.core.claim(id)?;
+            (view.claim.owner.as_ref() != Some(&token.id)).then(|| row(view.claim))
+        }))
     }
 
     pub(super) fn refusal(&self, error: Error) -> Refusal {

@@ -11,7 +11,8 @@ use std::{
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::model::{Token, TokenId};
+use super::Asker;
+use crate::model::TokenId;
 
 /// A Condvar with a counter of changes, so that a change between looking and sleeping is not missed:
 /// read [`Gate::changes`] first, look at the state, then [`Gate::wait`] for a change after that.
@@ -53,33 +54,58 @@ impl Gate {
 pub(super) struct Slots {
     taken: AtomicUsize,
     slots_max: usize,
-    /// Of tokens that have a bound of their own.
-    by_token: Mutex<HashMap<TokenId, u32>>,
+    /// Of those that have a bound of their own.
+    by_bounded: Mutex<HashMap<Bounded, u32>>,
 }
+
+/// Who has a bound of his own on requests that block.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Bounded {
+    Token(TokenId),
+    /// All that come without a token together: strangers must leave room for jobs.
+    Anonymous,
+}
+
+/// All that come without a token have together one of so many slots.
+const ANONYMOUS_SHARE: usize = 8;
 
 impl Slots {
     pub(super) fn new(slots_max: usize) -> Arc<Slots> {
-        Arc::new(Slots { taken: AtomicUsize::new(0), slots_max, by_token: Mutex::default() })
+        Arc::new(Slots { taken: AtomicUsize::new(0), slots_max, by_bounded: Mutex::default() })
     }
 
-    /// A slot, unless all are taken.
-    pub(super) fn take(self: &Arc<Slots>, token: Option<&Token>) -> Option<Slot> {
+    /// A slot, unless all are taken, or all that are for this asker.
+    pub(super) fn take(self: &Arc<Slots>, asker: &Asker) -> Option<Slot> {
         // Given back when it is dropped, whatever comes of it.
-        let mut slot = Slot { slots: Arc::clone(self), token: None };
+        let mut slot = Slot { slots: Arc::clone(self), bounded: None };
         if self.taken.fetch_add(1, Ordering::AcqRel) >= self.slots_max {
             return None;
         }
-        if let Some((token, requests_max)) = token.and_then(bounded) {
-            let mut by_token = self.by_token.lock();
-            let taken = by_token.entry(token.id.clone()).or_default();
+        if let Some((bounded, requests_max)) = self.bounded(asker) {
+            let mut by_bounded = self.by_bounded.lock();
+            let taken = by_bounded.entry(bounded.clone()).or_default();
             if *taken >= requests_max {
-                drop(by_token);
+                drop(by_bounded);
                 return None;
             }
             *taken += 1;
-            slot.token = Some(token.id.clone());
+            slot.bounded = Some(bounded);
         }
         Some(slot)
+    }
+
+    /// Who has a bound of his own, and that bound.
+    fn bounded(&self, asker: &Asker) -> Option<(Bounded, u32)> {
+        match &asker.token {
+            Some(token) => {
+                Some((Bounded::Token(token.id.clone()), token.bounds.waiting_requests_max?))
+            }
+            None if asker.is_anonymous => {
+                let slots_max = (self.slots_max / ANONYMOUS_SHARE).max(1);
+                Some((Bounded::Anonymous, u32::try_from(slots_max).unwrap_or(u32::MAX)))
+            }
+            None => None,
+        }
     }
 
     /// How many are taken.
@@ -92,23 +118,18 @@ impl Slots {
 #[derive(Debug)]
 pub(super) struct Slot {
     slots: Arc<Slots>,
-    token: Option<TokenId>,
-}
-
-/// A token that has a bound of its own on requests that wait, and that bound.
-fn bounded(token: &Token) -> Option<(&Token, u32)> {
-    Some((token, token.bounds.waiting_requests_max?))
+    bounded: Option<Bounded>,
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         self.slots.taken.fetch_sub(1, Ordering::AcqRel);
-        let Some(token) = &self.token else { return };
-        let mut by_token = self.slots.by_token.lock();
-        if let Some(taken) = by_token.get_mut(token) {
+        let Some(bounded) = &self.bounded else { return };
+        let mut by_bounded = self.slots.by_bounded.lock();
+        if let Some(taken) = by_bounded.get_mut(bounded) {
             *taken -= 1;
             if *taken == 0 {
-                by_token.remove(token);
+                by_bounded.remove(bounded);
             }
         }
     }
@@ -132,11 +153,23 @@ mod tests {
     #[test]
     fn slots_are_bounded_and_given_back() {
         let slots = Slots::new(2);
-        let first = slots.take(None);
-        let second = slots.take(None);
-        assert!(first.is_some() && second.is_some() && slots.take(None).is_none());
+        let asker = Asker::default();
+        let first = slots.take(&asker);
+        let second = slots.take(&asker);
+        assert!(first.is_some() && second.is_some() && slots.take(&asker).is_none());
         drop(first);
-        assert!(slots.take(None).is_some());
+        assert!(slots.take(&asker).is_some());
         assert_eq!(slots.taken(), 1);
+    }
+
+    #[test]
+    fn strangers_leave_room_for_jobs() {
+        let slots = Slots::new(16);
+        let stranger = Asker { is_anonymous: true, ..Asker::default() };
+        let theirs: Vec<_> = (0..16).map_while(|_| slots.take(&stranger)).collect();
+        assert_eq!(theirs.len(), 2);
+        assert!(slots.take(&Asker::default()).is_some());
+        drop(theirs);
+        assert!(slots.take(&stranger).is_some());
     }
 }

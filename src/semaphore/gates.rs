@@ -159,8 +159,11 @@ mod tests {
         let is_gone = Arc::clone(&closed);
         let peer = Arc::new(Peer::new(move || is_gone.load(Ordering::Relaxed)));
         let (_, watcher) = gates.enter(claim, Role::Watcher, Asker::default());
-        let (_, first) =
-            gates.enter(claim, Role::Holder, Asker { token: None, peer: Some(Arc::clone(&peer)) });
+        let (_, first) = gates.enter(
+            claim,
+            Role::Holder,
+            Asker { peer: Some(Arc::clone(&peer)), ..Asker::default() },
+        );
         let (_, second) = gates.enter(claim, Role::Holder, Asker::default());
         closed.store(true, Ordering::Relaxed);
         assert!(gates.is_anybody_there(claim, WallTime(0)), "of the second nothing is known");

@@ -106,32 +106,25 @@ impl Service {
         }
     }
 
-    /// Looks at a claim when there is something to see: when it does not wait any more, or, with `since`,
-    /// when it changed after that revision; or when `wait` is over, or `peer` is gone. Blocks.
-    ///
-    /// # Errors
-    /// As [`Service::look`].
+    /// Blocks until there is something to see at a claim: until it does not wait any more, or, with `since`, it changed
+    /// after that revision; or `wait` is over, or `peer` is gone, or the token is refused. For a claim that is not
+    /// there for the asker there is nothing to wait for.
     pub fn watch_claim(
         &self,
         id: &ClaimId,
         since: Option<Revision>,
         wait: Duration,
         asker: &Asker,
-    ) -> Result<Seen<ClaimLook>, Refusal> {
+    ) {
         let deadline = asker.deadline(wait, self.shared.clock.now().wall);
-        let token = asker.token.as_deref();
-        let Some(_slot) = self.shared.slots.take(token) else { return self.look(id, asker) };
+        let Some(_slot) = self.shared.slots.take(asker) else { return };
         let (gate, entry) = {
             let mut state = self.shared.state.lock();
             let now = self.shared.clock.now().wall;
             let is_good = asker.token.as_ref().is_none_or(|token| state.core.is_good(token, now));
             let view = state.core.claim(id).filter(|view| is_good && asker.may_use(view.claim));
-            let Some(view) = view else {
-                drop(state);
-                return self.look(id, asker);
-            };
-            let sequence = view.claim.sequence;
-            let watcher = Asker { token: asker.token.clone(), peer: None };
+            let Some(sequence) = view.map(|view| view.claim.sequence) else { return };
+            let watcher = Asker { peer: None, ..asker.clone() };
             state.gates.enter(sequence, Role::Watcher, watcher)
         };
         self.shared.watch_peer(asker.peer.as_deref(), entry);
@@ -149,7 +142,7 @@ impl Service {
             };
             if news || !gate.wait(changes, deadline) {
                 self.shared.state.lock().gates.leave(entry);
-                return self.look(id, asker);
+                return;
             }
         }
     }
@@ -198,7 +191,7 @@ impl Service {
         asker: &Asker,
     ) {
         let deadline = asker.deadline(wait, self.shared.clock.now().wall);
-        let Some(_slot) = self.shared.slots.take(asker.token.as_deref()) else { return };
+        let Some(_slot) = self.shared.slots.take(asker) else { return };
         let _watcher = Watcher::new(&self.shared);
         if let Some(peer) = &asker.peer {
             let shared = Arc::clone(&self.shared);

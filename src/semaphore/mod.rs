@@ -155,7 +155,9 @@ impl Service {
         fatal: FatalHandler,
     ) -> Result<Service, StartError> {
         let now = clock.now();
-        let (state, journal_changes) = recover(storage.as_mut(), now, options.limits)?;
+        let (mut state, journal_changes) = recover(storage.as_mut(), now, options.limits)?;
+        let history = storage.history();
+        state.audit.resume(&audit::tries_so_far(history.as_ref(), now.wall)?, now.wall);
         // All that was recovered is on disk; the grants that the recovery itself makes are not.
         let committed = state.recovered_revision();
         let shared = Arc::new(Shared {
@@ -164,7 +166,7 @@ impl Service {
             commits: Commits::new(committed),
             slots: Slots::new(options.waiting_requests_max),
             clock,
-            history: storage.history(),
+            history,
             writer: Mutex::new(Writer::new(storage, &options, fatal, journal_changes)),
             options,
             pulse: Gate::default(),

@@ -128,12 +128,14 @@ impl Service {
         }
     }
 
-    /// All tokens, by id, with when they were used last.
+    /// All tokens, by id, with when they were used last, and how many live claims each has.
     #[must_use]
-    pub fn tokens(&self) -> Seen<Vec<Arc<Token>>> {
+    pub fn tokens(&self) -> Seen<Vec<(Arc<Token>, u32)>> {
         let mut state = self.shared.state.lock();
         self.shared.note_uses(&mut state);
-        Seen { what: state.core.tokens().cloned().collect(), revision: state.core.revision() }
+        let claims = |token: &Arc<Token>| state.core.claims_of_token(&token.id);
+        let tokens = state.core.tokens().map(|token| (Arc::clone(token), claims(token)));
+        Seen { what: tokens.collect(), revision: state.core.revision() }
     }
 
     /// A token by its id, with how many live claims it has.
@@ -192,15 +194,17 @@ impl Service {
         audit: Option<Box<AuditEntry>>,
     ) -> Result<Seen<()>, Refusal> {
         let mut state = self.shared.state.lock();
+        if state.core.token(id).is_some() {
+            // Before its claims end, and permits with them: none of those may go to another wait of it.
+            self.shared.end_requests(&mut state, id);
+        }
         let command = Command::RevokeToken { id: id.clone() };
         self.shared
             .apply_for(&mut state, asker.acts(audit), command)
             .1
             .map_err(|error| state.refusal(error))?;
-        let revision = state.core.revision();
-        self.shared.end_requests(&mut state, id);
         state.uses.0.remove(id);
-        Ok(Seen { what: (), revision })
+        Ok(Seen { what: (), revision: state.core.revision() })
     }
 }
 

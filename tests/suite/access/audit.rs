@@ -218,3 +218,53 @@ fn an_admin_who_takes_over_the_claim_of_another_leaves_a_row() {
     guarded.admin(204, "DELETE", "/api/v1/semaphores/A", "");
     assert_eq!(guarded.audit("action=semaphore.remove")[0]["old"]["capacity"], 2);
 }
+
+const LONGER: &str = r#"{"ttl": "1h"}"#;
+
+/// An admin who waits on the claim of another prolongs its lease when the wait is over: that is when it is done.
+#[test]
+fn an_act_that_waits_has_its_row_when_it_is_done() {
+    let guarded = Guarded::start("[semaphores]\nA = 1");
+    let farm = guarded.token("claim", "");
+    for (id, status) in [("held", 201), ("next", 202)] {
+        let path = format!("/api/v1/claims/{id}");
+        let body = r#"{"permits": {"A": 1}, "queue_ttl": "10m"}"#;
+        assert_eq!(guarded.call(&farm.token, "PUT", &path, body).status, status);
+    }
+    let renew =
+        guarded.call_later(&guarded.admin, "POST", "/api/v1/claims/next/renew?wait=50", LONGER);
+    guarded.wait_for_blocked(1);
+    assert!(guarded.audit("action=claim.renew").is_empty());
+    assert_eq!(guarded.call(&farm.token, "DELETE", "/api/v1/claims/held", "").status, 204);
+    assert_eq!(renew.join().unwrap().status, 200);
+    let rows = guarded.audit("action=claim.renew");
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert_eq!(
+        (rows[0]["object"].as_str(), rows[0]["token_name"].as_str()),
+        (Some("claim next"), Some("admin-token"))
+    );
+}
+
+#[test]
+fn refused_tries_are_counted_on_after_a_restart() {
+    let mut guarded = Guarded::start("[semaphores]\nA = 2");
+    let refuse = |guarded: &Guarded| {
+        let request = Request::new("GET", "/api/v1/semaphores");
+        let request = with_token(request, &wrong(&guarded.admin));
+        assert_eq!(guarded.daemon.send(&request).status, 401);
+    };
+    let tries = |guarded: &Guarded| -> u64 {
+        let rows = guarded.audit("result=token-invalid");
+        rows.iter().map(|row| row["tries"].as_u64().unwrap()).sum()
+    };
+    for tried in 1..=4 {
+        refuse(&guarded);
+        assert_eq!(tries(&guarded), tried);
+        // With the rows in the journal, and folded into the table.
+        match tried {
+            2 => guarded.daemon.kill(),
+            _ => guarded.daemon.stop(),
+        }
+        guarded.daemon.start_again(Port::Same);
+    }
+}

@@ -221,3 +221,33 @@ fn what_a_reload_takes_from_a_token_it_takes_from_its_waits_too() {
     assert_eq!(seen.status, 200, "{seen:?}");
     assert!(!seen.text().contains("\"B\""), "{}", seen.text());
 }
+
+/// What is its own stays its own, waiting or held: else a changed pattern would end jobs that run.
+#[test]
+fn narrowed_patterns_leave_a_token_its_own_claims_and_hide_the_rest() {
+    let token = |more: &str| by_hash("farm1", SECRET, more);
+    let boss = by_hash("boss", OTHER, "scopes = [\"admin\"]");
+    let semaphores = "[semaphores]\nA = 1\nB = 1\n";
+    let wide = token("scopes = [\"claim\", \"read\"]");
+    let daemon = Daemon::start(&format!("{semaphores}[auth]\n{boss}{wide}"));
+    let guarded = Guarded { daemon, admin: format!("sem_boss_{OTHER}") };
+    let farm = format!("sem_farm1_{SECRET}");
+    let body = r#"{"permits": {"B": 1}, "ttl": "1h"}"#;
+    let call = |method: &str, target: &str| guarded.call(&farm, method, target, body).status;
+    assert_eq!(call("PUT", "/api/v1/claims/held"), 201);
+    let wait = guarded.call_later(&farm, "PUT", "/api/v1/claims/next?wait=50", body);
+    guarded.wait_for_blocked(1);
+    let narrow = token("scopes = [\"claim\", \"read\"]\nsemaphores = [\"A\"]");
+    fs::write(guarded.daemon.config_file(), format!("{semaphores}[auth]\n{boss}{narrow}")).unwrap();
+    guarded.daemon.signal(rustix::process::Signal::HUP);
+    guarded.daemon.log().wait_for("the configuration was read again");
+    assert_eq!(call("PUT", "/api/v1/claims/new"), 404, "no new claim");
+    let renew = guarded.call(&farm, "POST", "/api/v1/claims/held/renew", "");
+    assert_eq!(renew.status, 200, "{renew:?}");
+    assert_eq!(guarded.call(&farm, "DELETE", "/api/v1/claims/held", "").status, 204);
+    assert_eq!(wait.join().unwrap().status, 201, "its place in the queue was its own too");
+    guarded.admin(204, "DELETE", "/api/v1/claims/next", "");
+    guarded.admin(201, "PUT", "/api/v1/claims/boss", body);
+    let listed = guarded.call(&farm, "GET", "/api/v1/claims", "");
+    assert!(!listed.text().contains("boss"), "{}", listed.text());
+}

@@ -5,11 +5,12 @@ use std::{sync::Arc, time::Duration};
 use semaphored::{
     api::random_token,
     model::{
-        ClaimId, ClaimRequest, Labels, Origin, Patterns, Permits, Priority, Scope, Scopes,
-        SemaphoreName, SemaphoreSettings, Token, TokenBounds, TokenName, TokenOrigin, WallTime,
+        ClaimId, ClaimRequest, ClaimState, Labels, Origin, Patterns, Permits, Priority, Scope,
+        Scopes, SemaphoreName, SemaphoreSettings, Token, TokenBounds, TokenName, TokenOrigin,
+        TokenText, WallTime,
     },
     semaphore::{
-        Asker, Attempt, Clock, Options, Refusal, Service, SetSettings, Tick,
+        Asker, Attempt, ClaimLook, Clock, Options, Refusal, Service, SetSettings, Tick,
         core::{Error, Now, Outcome},
     },
     storage::memory::MemoryDisk,
@@ -57,41 +58,48 @@ fn a_token_that_ends_while_it_waits_gets_no_permit() {
 
 /// A request that was let in just before its token was revoked is not seen by those who end the token's requests: it must
 /// not block, or a permit would go to it.
-#[test]
-fn a_request_that_comes_beside_a_revocation_does_not_block() {
-    let disk = MemoryDisk::new();
-    let service = Service::start(
-        Box::new(disk.open()),
-        Arc::new(Stopped),
-        Options::default(),
-        Box::new(|_| {}),
-    );
-    let service = service.unwrap();
-    let name = SemaphoreName::new("A").unwrap();
-    let settings = || {
-        let settings = SemaphoreSettings::with_capacity(1);
-        Ok(SetSettings { settings, origin: Origin::Api, audit: None })
-    };
-    let nobody = Asker::default();
-    service.set_semaphore::<Refusal>(&name, false, &nobody, &|_| settings()).unwrap();
-    let text = random_token().unwrap();
-    let token = Token {
-        id: text.id().clone(),
-        hash: text.hash(),
-        name: TokenName::new("farm").unwrap(),
-        scopes: Scopes::new([Scope::Claim]).unwrap(),
-        patterns: Patterns::all(),
-        bounds: TokenBounds::default(),
-        expires_at: None,
-        origin: TokenOrigin::Api,
-        created_at: WallTime::default(),
-        last_used_at: None,
-    };
-    service.set_token(token, &nobody, None).unwrap();
-    let asker = Asker { token: Some(service.authenticate(&text, false).unwrap()), peer: None };
-    let acquire = |id: &str| {
+/// A service without a daemon, with one semaphore and one token.
+struct Bare {
+    service: Service,
+    name: SemaphoreName,
+    text: TokenText,
+    /// Whoever has the token.
+    farm: Asker,
+}
+
+impl Bare {
+    fn new(capacity: u32) -> Bare {
+        let storage = Box::new(MemoryDisk::new().open());
+        let clock = Arc::new(Stopped);
+        let service = Service::start(storage, clock, Options::default(), Box::new(|_| {})).unwrap();
+        let name = SemaphoreName::new("A").unwrap();
+        let settings = || {
+            let settings = SemaphoreSettings::with_capacity(capacity);
+            Ok(SetSettings { settings, origin: Origin::Api, audit: None })
+        };
+        let nobody = Asker::default();
+        service.set_semaphore::<Refusal>(&name, false, &nobody, &|_| settings()).unwrap();
+        let text = random_token().unwrap();
+        let token = Token {
+            id: text.id().clone(),
+            hash: text.hash(),
+            name: TokenName::new("farm").unwrap(),
+            scopes: Scopes::new([Scope::Claim]).unwrap(),
+            patterns: Patterns::all(),
+            bounds: TokenBounds::default(),
+            expires_at: None,
+            origin: TokenOrigin::Api,
+            created_at: WallTime::default(),
+            last_used_at: None,
+        };
+        service.set_token(token, &nobody, None).unwrap();
+        let token = Some(service.authenticate(&text, false).unwrap());
+        Bare { service, name, text, farm: Asker { token, ..Asker::default() } }
+    }
+
+    fn acquire(&self, asker: &Asker, id: &str, weight: u32, wait: Option<Duration>) -> Attempt {
         let request = ClaimRequest {
-            permits: Permits::new(vec![(name.clone(), 1)]).unwrap(),
+            permits: Permits::new(vec![(self.name.clone(), weight)]).unwrap(),
             holder: None,
             labels: Labels::default(),
             priority: Priority::default(),
@@ -103,14 +111,43 @@ fn a_request_that_comes_beside_a_revocation_does_not_block() {
             callback: None,
             fingerprint: [0; 32],
         };
-        let wait = Some(Duration::from_secs(50));
-        service.acquire(ClaimId::new(id).unwrap(), request, wait, asker.clone())
-    };
+        self.service.acquire(ClaimId::new(id).unwrap(), request, wait, asker.clone())
+    }
+}
+
+const WAIT: Option<Duration> = Some(Duration::from_secs(50));
+
+#[test]
+fn a_request_that_comes_beside_a_revocation_does_not_block() {
+    let bare = Bare::new(1);
+    let acquire = |id: &str| bare.acquire(&bare.farm, id, 1, WAIT);
     assert!(matches!(acquire("first"), Attempt::Done(Ok((Outcome::Granted(_), _)))));
     assert!(matches!(acquire("second"), Attempt::Blocked(_)), "it waits while the token is right");
-    service.revoke_token(text.id(), &nobody, None).unwrap();
+    bare.service.revoke_token(bare.text.id(), &Asker::default(), None).unwrap();
     let beside = acquire("third");
     let Attempt::Done(Err(Refusal::Core(Error::TokenRefused, _))) = beside else {
         panic!("it does something with a token that is none any more");
     };
+}
+
+/// The token waits for two claims: one of its own, and behind it one that belongs to nobody. The end of the first must not give
+/// the second its permit through a request of a token that is none any more.
+#[test]
+fn what_a_revoked_token_waited_for_in_the_name_of_nobody_is_offered_and_not_held() {
+    let bare = Bare::new(2);
+    let nobody = Asker::default();
+    let held = bare.acquire(&nobody, "held", 1, None);
+    assert!(matches!(held, Attempt::Done(Ok((Outcome::Granted(_), _)))));
+    let own = bare.acquire(&bare.farm, "own", 2, WAIT);
+    assert!(matches!(own, Attempt::Blocked(_)));
+    let behind = bare.acquire(&nobody, "behind", 1, None);
+    assert!(matches!(behind, Attempt::Done(Ok((Outcome::Waiting { .. }, _)))));
+    let id = ClaimId::new("behind").unwrap();
+    let wait = bare.service.renew(id.clone(), (None, None), WAIT, bare.farm.clone(), None);
+    assert!(matches!(wait, Attempt::Blocked(_)));
+    bare.service.revoke_token(bare.text.id(), &nobody, None).unwrap();
+    let ClaimLook::Live(claim) = bare.service.look(&id, &nobody).unwrap().what else {
+        panic!("it has ended");
+    };
+    assert!(!matches!(claim.claim.state, ClaimState::Held { .. }), "{:?}", claim.claim.state);
 }
