@@ -55,11 +55,14 @@ impl Api {
         Ok(Reply::json(Outcome::Ok, &body, revision))
     }
 
-    /// Notes the act that a call is, where the act itself changes nothing.
-    pub(super) fn note_act(&self, call: &Admitted<'_>) -> Result<(), Reply> {
-        let Some(row) = call.act(None) else { return Ok(()) };
-        let noted = self.service.note_act(*row);
-        noted.map(|_| ()).map_err(|refusal| self.refused(&call.caller, refusal))
+    /// Notes an act that changes nothing itself, when it is done or is about to be; returns what the reply rests on.
+    pub(super) fn note_act(
+        &self,
+        caller: &Caller,
+        row: Option<Box<AuditEntry>>,
+    ) -> Result<Revision, Reply> {
+        let Some(row) = row else { return Ok(Revision(0)) };
+        self.service.note_act(*row).map_err(|refusal| self.refused(caller, refusal))
     }
 }
 

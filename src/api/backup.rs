@@ -4,12 +4,12 @@ use std::{io, sync::Arc};
 
 use super::{
     Answer, Api, Blocked, Error, Handled, Outcome, Peer, Reply, Step,
-    access::Admitted,
+    access::{Admitted, Caller},
     call::{Content, Download},
     query::Query,
 };
 use crate::{
-    model::Revision,
+    model::{AuditEntry, Revision},
     semaphore::{BackupFile, BackupRefusal, BackupTurn},
 };
 
@@ -21,27 +21,43 @@ impl Api {
     pub(super) fn backup(&self, call: &Admitted<'_>) -> Handled {
         Query::of(call, &[])?;
         let turn = self.service.begin_backup().map_err(refused)?;
-        self.note_act(call)?;
-        Ok(Step::Blocked(Box::new(BlockedBackup { turn, peer: call.peer.clone() })))
+        let (api, caller, row) = (self.clone(), call.caller.clone(), call.act(None));
+        Ok(Step::Blocked(Box::new(BlockedBackup {
+            api,
+            caller,
+            row,
+            turn,
+            peer: call.peer.clone(),
+        })))
     }
 }
 
 struct BlockedBackup {
+    api: Api,
+    caller: Caller,
+    row: Option<Box<AuditEntry>>,
     turn: BackupTurn,
     peer: Option<Arc<Peer>>,
 }
 
-impl Blocked for BlockedBackup {
-    fn wait(self: Box<Self>) -> Reply {
-        match self.turn.copy(self.peer.as_deref()) {
-            Ok(file) => reply(file),
-            Err(refusal) => refused(refusal),
-        }
+impl BlockedBackup {
+    fn copy(self) -> Result<Reply, Reply> {
+        let file = self.turn.copy(self.peer.as_deref()).map_err(refused)?;
+        // It took a while: whoever may not have it now gets nothing.
+        let caller = self.api.present(&self.caller)?;
+        let noted = self.api.note_act(&caller, self.row)?;
+        Ok(reply(file, noted))
     }
 }
 
-/// The reply waits for no commit: what is in the file was read from the disk.
-fn reply(file: BackupFile) -> Reply {
+impl Blocked for BlockedBackup {
+    fn wait(self: Box<Self>) -> Reply {
+        self.copy().unwrap_or_else(|refused| refused)
+    }
+}
+
+/// The reply waits for the row of the audit log: what is in the file was read from the disk.
+fn reply(file: BackupFile, noted: Revision) -> Reply {
     let revision = file.revision();
     let download = Download {
         bytes: file.bytes(),
@@ -51,7 +67,7 @@ fn reply(file: BackupFile) -> Reply {
     };
     let answer =
         Answer { download: Some(Box::new(download)), ..Answer::new(Outcome::Ok, None, revision) };
-    Reply { result: Ok(answer), after: Revision(0) }
+    Reply { result: Ok(answer), after: noted }
 }
 
 fn refused(refusal: BackupRefusal) -> Reply {

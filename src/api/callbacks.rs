@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     Api, Blocked, Error, Handled, Outcome, Reply, Step,
-    access::Admitted,
+    access::{Admitted, Caller},
     body::{Members, invalid_member, shorten},
     claims::{claim_id, text},
     query::Query,
@@ -13,8 +13,8 @@ use super::{
 use crate::{
     callbacks::{Delay, Refusal, TESTS_MAX, Test, Tested},
     model::{
-        Callback, CallbackUrl, Claim, ClaimId, ClaimRequest, ClaimState, DELIVERIES_MAX, Invalid,
-        Revision, TargetName, Vars, nearest,
+        AuditEntry, Callback, CallbackUrl, Claim, ClaimId, ClaimRequest, ClaimState,
+        DELIVERIES_MAX, Invalid, Revision, TargetName, Vars, nearest,
     },
     semaphore::{ClaimLook, Seen},
 };
@@ -192,20 +192,28 @@ impl Api {
             let limit = TESTS_MAX;
             return Err(Error::ServiceFull { bound: "callback_tests_max", limit }.into());
         };
-        self.note_act(call)?;
-        Ok(Step::Blocked(Box::new(BlockedTest { test, target: target.name.clone() })))
+        let (api, caller, row) = (self.clone(), call.caller.clone(), call.act(None));
+        let target = target.name.clone();
+        Ok(Step::Blocked(Box::new(BlockedTest { api, caller, row, test, target })))
     }
 }
 
 /// A test of a target: takes as long as the receiver does.
 struct BlockedTest {
+    api: Api,
+    caller: Caller,
+    row: Option<Box<AuditEntry>>,
     test: Test,
     target: String,
 }
 
 impl Blocked for BlockedTest {
     fn wait(self: Box<Self>) -> Reply {
-        let BlockedTest { test, target } = *self;
+        let BlockedTest { api, caller, row, test, target } = *self;
+        // Before: whatever becomes of the service meanwhile, a job may have been started.
+        if let Err(refused) = api.note_act(&caller, row) {
+            return refused;
+        }
         let Tested { webhook_id, delivery } = test.run();
         let tried = DeliveryBody::new(1, &delivery);
         let body = json!({

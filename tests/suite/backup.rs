@@ -378,22 +378,22 @@ fn the_client_saves_a_file_whole_private_and_once() {
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
 
     let written = fs::read(&path).unwrap();
-    for arguments in [&[][..], &["--output", name]] {
-        let again = backup(arguments);
-        assert_eq!(again.status.code(), Some(74));
-        assert!(text(&again.stderr).contains("--force replaces it"), "{}", text(&again.stderr));
-        assert!(fs::read(&path).unwrap() == written);
-    }
+    let again = backup(&["--output", name]);
+    assert_eq!(again.status.code(), Some(74));
+    assert!(text(&again.stderr).contains("--force replaces it"), "{}", text(&again.stderr));
+    assert!(fs::read(&path).unwrap() == written);
     let forced = backup(&["--force", "--output", name, "--json"]);
     let json: Value = serde_json::from_slice(&forced.stdout).unwrap();
     assert_eq!(json["file"], **name);
-    assert_eq!(json["revision"].to_string(), revision);
+    // Each backup is a row of the audit log, and so a change.
+    assert!(json["revision"].as_u64() > revision.parse().ok());
     let out = backup(&["--output", "-"]);
     assert!(out.stdout.starts_with(b"SQLite format 3\0"));
     assert!(text(&out.stderr).contains("all up to revision"), "{}", text(&out.stderr));
     fs::create_dir(directory.path().join("sub")).unwrap();
     assert!(backup(&["--output", "sub"]).status.success());
-    assert!(directory.path().join("sub").join(name).exists());
+    let in_sub = fs::read_dir(directory.path().join("sub")).unwrap().next().unwrap().unwrap();
+    assert!(in_sub.file_name().to_str().unwrap().starts_with("semaphored-"), "{in_sub:?}");
     assert_eq!(backup(&["--output", "missing/b.db"]).status.code(), Some(74));
     assert_eq!(names(), [name.as_str(), "sub"]);
 
