@@ -2,8 +2,8 @@
 //!
 //! A refused try changes nothing, and whoever makes many of them must not fill the disk. So tries with the same code from
 //! the same address within a minute are one row, which is written at most every few seconds with their number so far, and
-//! there are at most [`TRIES_MAX`] such rows a minute; more are counted under no address. Of IPv6 the network is the
-//! address.
+//! there are at most [`TRIES_MAX`] such rows a minute and [`TRIES_OF_DAY_MAX`] a day; more are counted under no address. Of
+//! IPv6 the network is the address.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -13,9 +13,11 @@ use crate::{
     storage::{self, AuditFilter, AuditRow, History},
 };
 
-/// Rows of refused tries in a minute.
+/// Rows of refused tries in a minute, and in a day: some 4 MB, whoever tries what.
 const TRIES_MAX: usize = 1_000;
+const TRIES_OF_DAY_MAX: usize = 10_000;
 const MINUTE_MS: i64 = 60_000;
+const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
 
 /// Of which minute, from which address, with which code.
 type TryKey = (WallTime, Option<IpAddr>, Box<str>);
@@ -30,6 +32,8 @@ pub(super) struct AuditTail {
     tries: BTreeMap<TryKey, Tried>,
     /// How many different tries there were in a minute.
     of_minute: (WallTime, usize),
+    /// The same of a day, since the start.
+    of_day: (WallTime, usize),
 }
 
 struct Tried {
@@ -80,15 +84,19 @@ impl AuditTail {
     }
 
     fn note(&mut self, entry: AuditEntry, now: WallTime) {
-        let minute = minute_of(now);
+        let (minute, day) = (minute_of(now), begin(now, DAY_MS));
         if self.of_minute.0 != minute {
             self.of_minute = (minute, 0);
+        }
+        if self.of_day.0 != day {
+            self.of_day = (day, 0);
         }
         // Whoever has one IPv6 address has a network of them.
         let mut key = (minute, entry.address.map(network_of), entry.result.clone());
         if !self.tries.contains_key(&key) {
             self.of_minute.1 += 1;
-            if self.of_minute.1 > TRIES_MAX {
+            self.of_day.1 += 1;
+            if self.of_minute.1 > TRIES_MAX || self.of_day.1 > TRIES_OF_DAY_MAX {
                 key.1 = None;
             }
         }
@@ -111,7 +119,12 @@ impl AuditTail {
 }
 
 fn minute_of(at: WallTime) -> WallTime {
-    WallTime(at.0 - at.0.rem_euclid(MINUTE_MS))
+    begin(at, MINUTE_MS)
+}
+
+/// When the time that is so long began.
+fn begin(at: WallTime, time_ms: i64) -> WallTime {
+    WallTime(at.0 - at.0.rem_euclid(time_ms))
 }
 
 /// Which tries a row is about, if it is about any.
@@ -235,5 +248,20 @@ mod tests {
         assert_eq!(news.len(), TRIES_MAX + 1);
         let others = news.iter().find(|entry| entry.address.is_none()).unwrap();
         assert_eq!(others.tries.unwrap().count, 1_000);
+    }
+
+    #[test]
+    fn many_addresses_all_day_fill_no_disk() {
+        let mut tail = AuditTail::default();
+        let mut rows = 0;
+        for minute in 0..100 {
+            for n in 0..500_u32 {
+                let address = Some(IpAddr::from((minute * 1_000 + n).to_be_bytes()));
+                let now = WallTime(i64::from(minute) * MINUTE_MS);
+                tail.note(AuditEntry { address, ..refused(1, "a") }, now);
+            }
+            rows += tail.take_news(WallTime((i64::from(minute) + 1) * MINUTE_MS)).len();
+        }
+        assert_eq!(rows, TRIES_OF_DAY_MAX + 80, "one a minute of those under no address");
     }
 }
