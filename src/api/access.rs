@@ -3,11 +3,15 @@
 //! Decided before anything of the call is looked at. What depends on a claim or on a semaphore's name (is it there for
 //! this token?) is decided where it is looked up.
 
-use std::{ops::Deref, sync::Arc};
+use std::{borrow::Cow, ops::Deref, sync::Arc};
+
+use percent_encoding::percent_decode_str;
 
 use super::{Api, Call, Credentials, Endpoint, Error, audit::claim_row, throttle::Verdict};
 use crate::{
-    model::{Actor, AuditEntry, Claim, ClaimId, Note, Scope, SemaphoreName, Token},
+    model::{
+        Actor, AuditEntry, Claim, ClaimId, Note, Scope, SemaphoreName, Token, without_secrets,
+    },
     semaphore::{Asker, TokenRefusal},
 };
 
@@ -268,10 +272,22 @@ impl Api {
             None if error.is_denial() => (call.method.as_str(), call.path.clone()),
             None => return,
         };
-        let object = super::body::shorten(&object);
+        let object = super::body::shorten(&without_hidden_secrets(object));
         let row = entry(call, caller, action, object);
         self.service.note_refused(AuditEntry { result: error.code().into(), ..row });
     }
+}
+
+/// How often a path is decoded in search of a token.
+const DECODED_MAX: usize = 4;
+
+/// A path, decoded if that shows a token in it: then it can be cut down like one that was not encoded.
+fn without_hidden_secrets(path: String) -> String {
+    let mut decoded = path.clone();
+    for _ in 0..DECODED_MAX {
+        decoded = percent_decode_str(&decoded).decode_utf8_lossy().into_owned();
+    }
+    if matches!(without_secrets(&decoded), Cow::Owned(_)) { decoded } else { path }
 }
 
 /// What a token lacks for an endpoint.

@@ -207,6 +207,8 @@ fn the_audit_log_takes_little_of_what_strangers_send() {
         format!("/api/v1/semaphores/{long}"),
         "/api/v1/claims/%0d%0a%1b%5b31m%00".to_owned(),
         format!("/api/v1/tokens/{long}"),
+        "/api/v1/claims/sem%5Fabcd%5F0123456789abcdefghijklmnopqrstuv".to_owned(),
+        "/api/v1/claims/sem%255fabcd%255f0123456789abcdefghijklmnopqrstuv".to_owned(),
     ];
     for target in &targets {
         let request = with_token(Request::new("DELETE", target), "");
@@ -216,5 +218,6 @@ fn the_audit_log_takes_little_of_what_strangers_send() {
         assert!(object.chars().count() <= 100, "{object}");
         assert!(!object.chars().any(char::is_control), "{object}");
         assert!(row.to_string().len() < 500, "{row}");
+        assert!(!object.contains("0123456789"), "{object}");
     }
 }
