@@ -221,6 +221,9 @@ pub(super) fn new_admin_token(config: &Config) -> Result<String, Failure> {
         );
         return Err(Failure::new(exit::CONFIGURATION, &message));
     }
+    // Whoever has lost the token cannot revoke others to make room.
+    let limits = config::Limits { tokens_max: Some(usize::MAX), ..config.limits };
+    let config = &Config { limits, ..config.clone() };
     let service = start_service(config, 0).map_err(|failure| Failure {
         message: format!("{}; the daemon must not run meanwhile", failure.message),
         ..failure

@@ -142,8 +142,9 @@ impl Serving<'_> {
                         "`{key}` has changed in the configuration and counts from the next start on"
                     );
                 }
-                declarations::apply(self.daemon.service(), &found.config.semaphores);
+                // Tokens first: a permit that comes free now is for those who may have it from now on.
                 tokens::apply(self.daemon.service(), &found.tokens);
+                declarations::apply(self.daemon.service(), &found.config.semaphores);
                 self.daemon.replace_callbacks(found.registry);
                 // What counts from the next start on is told again at the next reload.
                 self.config.semaphores = found.config.semaphores;

@@ -11,7 +11,7 @@ use super::{
     core::{Behalf, Command, Error, Outcome},
     state::State,
 };
-use crate::model::{AuditEntry, SecretHash, Token, TokenId, TokenText, WallTime};
+use crate::model::{Actor, AuditEntry, Note, SecretHash, Token, TokenId, TokenText, WallTime};
 
 /// For how long a token may make requests faster than its bound, if it made none before.
 const BURST: Duration = Duration::from_secs(10);
@@ -70,6 +70,10 @@ impl Uses {
             self.0.insert(id.clone(), used);
         }
         true
+    }
+
+    fn forget(&mut self, id: &TokenId) {
+        self.0.remove(id);
     }
 
     /// What the core does not know yet.
@@ -158,6 +162,9 @@ impl Service {
         audit: Option<Box<AuditEntry>>,
     ) -> Result<Seen<Arc<Token>>, Refusal> {
         let mut state = self.shared.state.lock();
+        if state.core.token(&token.id).is_none() {
+            self.shared.make_room(&mut state, asker);
+        }
         self.shared.set_token(&mut state, token, asker.acts(audit))
     }
 
@@ -203,7 +210,7 @@ impl Service {
             .apply_for(&mut state, asker.acts(audit), command)
             .1
             .map_err(|error| state.refusal(error))?;
-        state.uses.0.remove(id);
+        state.uses.forget(id);
         Ok(Seen { what: (), revision: state.core.revision() })
     }
 }
@@ -218,6 +225,27 @@ fn expired(token: &Arc<Token>, now: WallTime) -> Result<(), TokenRefusal> {
 }
 
 impl Shared {
+    /// Where there are too many tokens, revokes one that nobody misses.
+    fn make_room(&self, state: &mut State, asker: &Asker) {
+        let now = self.clock.now().wall;
+        let Some(token) = state.core.token_in_the_way(now).cloned() else { return };
+        let object = format!("token {}", token.id);
+        let row = AuditEntry::done(Actor::Daemon, "token.revoke", object);
+        let reason = Note::new("expired, and another needs its place (tokens_max)").ok();
+        let behalf = asker.acts(Some(Box::new(AuditEntry { reason, ..row })));
+        let command = Command::RevokeToken { id: token.id.clone() };
+        match self.apply_for(state, behalf, command).1 {
+            Ok(_) => {
+                state.uses.forget(&token.id);
+                log::info!(
+                    "revoked the token {:?}: it has expired, and another needs its place",
+                    token.name.as_str()
+                );
+            }
+            Err(error) => log::error!("a token was not revoked: {error}"),
+        }
+    }
+
     fn set_token(
         &self,
         state: &mut State,

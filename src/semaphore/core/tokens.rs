@@ -71,51 +71,63 @@ impl Core {
         let outcome = match self.tokens.get(&token.id) {
             Some(present) if *present == token => return Ok(Outcome::Done),
             Some(_) => Outcome::Done,
-            None => {
-                if self.tokens.len() >= self.limits.tokens_max {
-                    let id = self.longest_expired(tx.stamp.at).ok_or(Error::Full {
-                        bound: "tokens_max",
-                        limit: self.limits.tokens_max,
-                    })?;
-                    self.emit(tx, Event::TokenRevoked { id });
-                }
-                Outcome::Registered
+            None if self.are_tokens_full() => {
+                return Err(Error::Full { bound: "tokens_max", limit: self.limits.tokens_max });
             }
+            None => Outcome::Registered,
         };
+        let (id, may_hold) = (token.id.clone(), token.allows(Scope::Claim));
         self.emit(tx, Event::TokenSet { token });
+        if !may_hold {
+            self.end_waits(tx, &id);
+        }
         Ok(outcome)
     }
 
-    /// The token that has expired before all others and has no claims: nobody needs to be told of it any more.
-    fn longest_expired(&self, now: WallTime) -> Option<TokenId> {
-        let is_over = |token: &&Arc<Token>| {
+    fn are_tokens_full(&self) -> bool {
+        self.tokens.len() >= self.limits.tokens_max
+    }
+
+    /// Where there are as many tokens as may be, that which can make room for another: of those that have expired and have no
+    /// claims the first. Nobody needs to be told of it any more.
+    #[must_use]
+    pub fn token_in_the_way(&self, now: WallTime) -> Option<&Arc<Token>> {
+        let is_over = |token: &Arc<Token>| {
             // One of the configuration would be missing there without a word.
             token.origin == TokenOrigin::Api
                 && token.has_expired(now)
                 && self.claims_of_token(&token.id) == 0
         };
-        let over = self.tokens.values().filter(is_over);
-        over.min_by_key(|token| token.expires_at).map(|token| token.id.clone())
+        let over = self.tokens.values().filter(|token| self.are_tokens_full() && is_over(token));
+        over.min_by_key(|token| token.expires_at)
     }
 
     pub(super) fn revoke_token(&mut self, tx: &mut Tx<'_>, id: TokenId) -> Result<Outcome, Error> {
         if !self.tokens.contains_key(&id) {
             return Err(Error::UnknownToken(id));
         }
+        self.emit(tx, Event::TokenRevoked { id: id.clone() });
+        self.end_waits(tx, &id);
+        Ok(Outcome::Done)
+    }
+
+    /// Ends what a token waits for and what is offered to it: a callback would start a job for whoever is not let in any
+    /// more.
+    fn end_waits(&mut self, tx: &mut Tx<'_>, id: &TokenId) {
+        if self.claims_of_token(id) == 0 {
+            return;
+        }
         let is_its = |live: &&Live| {
             let is_held = matches!(live.claim.state, ClaimState::Held { .. });
-            !is_held && live.claim.owner.as_ref() == Some(&id)
+            !is_held && live.claim.owner.as_ref() == Some(id)
         };
         let its = self.claims.values().filter(is_its).map(|live| live.claim.sequence);
         let its: Vec<Sequence> = its.collect();
-        self.emit(tx, Event::TokenRevoked { id });
-        // Nobody could confirm them, and a callback would start a job for whoever is not let in any more.
         let mut touched = BTreeSet::new();
         for sequence in its {
             touched.extend(self.end(tx, sequence, EndReason::Revoked, None));
         }
         self.settle_semaphores(tx, &touched);
-        Ok(Outcome::Done)
     }
 
     pub(super) fn note_tokens_used(

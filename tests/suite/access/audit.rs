@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 
 use super::{Guarded, with_token, wrong};
-use crate::{daemon::Port, http::Request};
+use crate::{
+    daemon::{Port, poll},
+    http::Request,
+};
 
 #[test]
 fn each_act_is_a_row_with_what_it_changed() {
@@ -267,4 +270,26 @@ fn refused_tries_are_counted_on_after_a_restart() {
         }
         guarded.daemon.start_again(Port::Same);
     }
+}
+
+#[test]
+fn a_backup_that_was_not_made_is_not_said_to_be() {
+    let guarded = Guarded::start("[limits]\nfree_bytes_min = 9_000_000_000_000_000");
+    let refused = guarded.admin(503, "GET", "/api/v1/backup", "");
+    assert_eq!(refused.code(), "backup-no-space");
+    assert!(guarded.audit("action=backup&result=done").is_empty());
+}
+
+#[test]
+fn a_token_that_makes_room_leaves_a_row() {
+    let guarded = Guarded::start("[limits]\ntokens_max = 2");
+    let old = guarded.token("claim", r#", "expires_in": "1s""#);
+    let full = r#"{"name": "next", "scopes": ["claim"]}"#;
+    poll("room for another", || {
+        let answer = guarded.call(&guarded.admin, "POST", "/api/v1/tokens", full);
+        assert!(answer.status == 201 || answer.code() == "service-full", "{answer:?}");
+        (answer.status == 201).then_some(())
+    });
+    let row = &guarded.audit(&format!("action=token.revoke&object=token+{}", old.id))[0];
+    assert_eq!((&row["actor"], &row["result"]), (&json!("daemon"), &json!("done")));
 }

@@ -210,13 +210,15 @@ fn what_a_reload_takes_from_a_token_it_takes_from_its_waits_too() {
     let watch = guarded.call_later(&farm, "GET", "/api/v1/semaphores?since=1000000&wait=4", "");
     guarded.wait_for_blocked(2);
     let narrow = token("scopes = [\"read\"]\nsemaphores = [\"A\"]");
+    // The same reload has a permit for it.
+    let semaphores = "[semaphores]\nA = 1\nB = 2\n";
     fs::write(guarded.daemon.config_file(), format!("{semaphores}[auth]\n{boss}{narrow}")).unwrap();
     guarded.daemon.signal(rustix::process::Signal::HUP);
     guarded.daemon.log().wait_for("the configuration was read again");
     let refused = claim.join().unwrap();
     assert_eq!((refused.status, refused.code().as_str()), (403, "scope-missing"));
-    guarded.admin(204, "DELETE", "/api/v1/claims/held", "");
-    assert_ne!(guarded.look("/api/v1/claims/c")["state"], "held");
+    assert_eq!(guarded.look("/api/v1/semaphores/B")["capacity"], 2);
+    assert_eq!(guarded.look("/api/v1/claims/c")["reason"], "revoked");
     let seen = watch.join().unwrap();
     assert_eq!(seen.status, 200, "{seen:?}");
     assert!(!seen.text().contains("\"B\""), "{}", seen.text());

@@ -1,7 +1,7 @@
 //! To whom a claim belongs: to the token that made it, and what another one may do.
 
 use super::{check, check_with};
-use semaphored::semaphore::core::Limits;
+use semaphored::{model::WallTime, semaphore::core::Limits};
 
 #[test]
 fn a_claim_is_there_for_its_own_token_alone() {
@@ -133,19 +133,33 @@ fn tokens_are_kept_bounded_and_revoked() {
 }
 
 #[test]
-fn where_there_are_too_many_the_longest_expired_token_makes_room() {
-    let limits = Limits { tokens_max: 3, ..Limits::default() };
-    check_with(
-        limits,
-        "0 set A 9                     | set A
-         0 token soon expires=3        | token soon
-         0 token next expires=2        | token next
-         0 token busy expires=1        | token busy
-         0 acquire a A by=busy         | queued a, owned a busy, granted a #1
-         1 token more                  | ! tokens_max = 3 is reached
-         4 token more                  | revoked next, token more
-         4 token else                  | revoked soon, token else
-         4 token last                  | ! tokens_max = 3 is reached",
+fn where_there_are_too_many_the_longest_expired_token_is_in_the_way() {
+    let mut run = super::Run::new(Limits { tokens_max: 3, ..Limits::default() });
+    let in_the_way = |run: &super::Run, second: i64| {
+        let token = run.core.token_in_the_way(WallTime(second * 1_000));
+        token.map(|token| token.id.to_string())
+    };
+    for line in ["0 set A 9", "0 token next expires=2", "0 token busy expires=1"] {
+        run.line(line);
+    }
+    assert_eq!(in_the_way(&run, 9), None, "there is room");
+    run.line("0 token soon expires=3");
+    run.line("0 acquire a A by=busy");
+    assert_eq!(in_the_way(&run, 1), None, "it has claims");
+    assert_eq!(in_the_way(&run, 4), Some("next".into()));
+}
+
+#[test]
+fn what_a_token_waits_for_ends_with_its_right_to_hold() {
+    check(
+        "0 set A 2                                  | set A
+         0 token farm                               | token farm
+         1 acquire a A by=farm                      | queued a, owned a farm, granted a #1
+         1 acquire b A=2 callback by=farm           | queued b, owned b farm, callback b
+         2 token farm scopes=claim+read             | token farm
+         2 token farm scopes=read                   | token farm, revoked b
+         3 token farm scopes=read for=A             | token farm
+         3 release a                                | released a",
     );
 }
 
