@@ -20,7 +20,7 @@ use argh::{ArgsInfo, FromArgs};
     error_code(64, "the command line is wrong"),
     error_code(
         65,
-        "the backup is damaged, of another program or of a newer version; nothing was changed"
+        "the database or backup is of a newer version or another program, or the backup is damaged; nothing was changed"
     ),
     error_code(66, "the backup cannot be read"),
     error_code(70, "a thread could not be started"),

@@ -60,6 +60,8 @@ pub(crate) enum Error {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
+    /// Whether other machines may reach it.
+    pub(crate) expose: bool,
     pub(crate) data_dir: PathBuf,
     pub(crate) durability: Durability,
     pub(crate) limits: Limits,
@@ -317,12 +319,6 @@ impl Config {
 
     fn of(file: File, callbacks: Settings, path: PathBuf, args: &Args) -> Result<Config, Error> {
         let listen = args.listen.or(file.listen).unwrap_or(LISTEN_DEFAULT);
-        if !listen.ip().is_loopback() && !file.expose {
-            return Err(Error::Exposed { listen });
-        }
-        if !listen.ip().is_loopback() && file.auth.mode == Mode::Off {
-            return Err(Error::Open { listen });
-        }
         let trusted_proxies = match file.trusted_proxies {
             Some(networks) => networks.into_iter().map(|network| network.0).collect(),
             // NGINX on the same machine.
@@ -331,8 +327,9 @@ impl Config {
         let data_dir = args.data_dir.clone().or(file.data_dir);
         let semaphores =
             file.semaphores.into_iter().map(|(Name(name), Declared(s))| (name, s)).collect();
-        Ok(Config {
+        let config = Config {
             listen,
+            expose: file.expose,
             data_dir: data_dir.unwrap_or_else(|| DATA_DIR_DEFAULT.into()),
             durability: file.durability,
             limits: file.limits,
@@ -341,7 +338,19 @@ impl Config {
             auth: file.auth,
             trusted_proxies,
             path,
-        })
+        };
+        config.check_reach(listen)?;
+        Ok(config)
+    }
+
+    /// Whether the daemon may listen there.
+    pub(super) fn check_reach(&self, listen: SocketAddr) -> Result<(), Error> {
+        match (listen.ip().is_loopback(), self.auth.mode) {
+            (true, _) => Ok(()),
+            (false, _) if !self.expose => Err(Error::Exposed { listen }),
+            (false, Mode::Off) => Err(Error::Open { listen }),
+            (false, _) => Ok(()),
+        }
     }
 }
 

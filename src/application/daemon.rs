@@ -1,6 +1,6 @@
 //! The daemon's parts: started in order, stopped in the other order.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use super::{
     Failure,
@@ -8,6 +8,7 @@ use super::{
     config::{self, Config},
     declarations, futexes,
     limits::{self, Carried},
+    systemd::{self, Watchdog},
     tokens,
 };
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
     model::Token,
     semaphore::{self, FatalHandler, Service, StartError, core},
     storage::{self, sqlite},
-    web_server::{self, Bound, WebServer},
+    web_server::{self, Answered, Bound, WebServer},
 };
 
 /// A daemon that serves.
@@ -31,18 +32,20 @@ pub(super) struct Daemon {
 }
 
 impl Daemon {
-    /// Binds the address, recovers the state, applies the declarations, and listens.
+    /// Binds the address (or takes the socket over that listens already), recovers the state, applies the declarations, and listens.
     pub(super) fn start(
         config: &Config,
         registry: Registry,
         declared: &[Token],
+        inherited: Option<OwnedFd>,
     ) -> Result<Daemon, Failure> {
         // Files of the database are for this user alone, whatever the umask was.
         rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
         let machine = limits::rooms(limits::raise_descriptors());
         let room = Room::of(&config.limits, &machine, registry.threads_max());
         futexes::make_room(room.waiting_requests_max);
-        let bound = bind(config, room)?;
+        let bound = bind(config, room, inherited)?;
+        systemd::starts(&format!("recovering from {}", config.data_dir.display()));
         let service = Arc::new(start_service(config, room.waiting_requests_max)?);
         declarations::apply(&service, &config.semaphores);
         tokens::apply(&service, declared);
@@ -128,16 +131,19 @@ impl Room {
     }
 }
 
-fn bind(config: &Config, room: Room) -> Result<Bound, Failure> {
+fn bind(config: &Config, room: Room, inherited: Option<OwnedFd>) -> Result<Bound, Failure> {
     let defaults = web_server::Config::new(config.listen);
-    let bound = Bound::new(web_server::Config {
+    let server = web_server::Config {
         worker_threads: config.limits.worker_threads.unwrap_or(defaults.worker_threads),
         responder_threads: config.limits.responder_threads.unwrap_or(defaults.responder_threads),
         waiting_threads_max: room.waiting_requests_max + WAITING_THREADS_SPARE,
         connections_max: room.connections_max,
         ..defaults
-    });
-    bound.map_err(|error| {
+    };
+    if let Some(socket) = inherited {
+        return take_over(config, server, socket);
+    }
+    Bound::new(server).map_err(|error| {
         let message = format!(
             "cannot listen on {}: {error}; another program has the port, or the address is not this \
              machine's; choose with --listen",
@@ -145,6 +151,32 @@ fn bind(config: &Config, room: Room) -> Result<Bound, Failure> {
         );
         Failure::new(exit::UNREACHABLE, &message)
     })
+}
+
+/// Listens on a socket that was passed on. Its own address is what counts, also for what it may be.
+fn take_over(
+    config: &Config,
+    server: web_server::Config,
+    socket: OwnedFd,
+) -> Result<Bound, Failure> {
+    let bound = Bound::inherited(server, socket).map_err(|error| {
+        let message = format!(
+            "the socket that was passed to this process cannot be used: {error}; a socket unit has one \
+             ListenStream=ADDR:PORT, and no Accept=yes"
+        );
+        Failure::new(exit::CONFIGURATION, &message)
+    })?;
+    let address = bound.local_addr();
+    config.check_reach(address).map_err(|error| Failure::new(exit::CONFIGURATION, &error))?;
+    let listen = config.listen;
+    if address == listen {
+        log::info!("the socket was passed on by the service manager");
+    } else {
+        log::warn!(
+            "the socket of the service manager counts, {address} (ListenStream= of its unit), and not `listen`, {listen}"
+        );
+    }
+    Ok(bound)
 }
 
 /// A waiting thread may still be sending its answer when the API counts it as free again.
@@ -179,6 +211,8 @@ fn storage_failure(error: &storage::Error) -> Failure {
     let code = match error {
         storage::Error::InUse { .. } => exit::NO_PERMIT,
         storage::Error::Exposed { .. } => exit::CONFIGURATION,
+        // No start will make it another one.
+        storage::Error::Newer { .. } | storage::Error::Foreign { .. } => exit::REFUSED,
         _ => exit::IO,
     };
     Failure::new(code, &error)
@@ -265,7 +299,14 @@ fn start_server(
         );
         std::process::exit(exit::INTERNAL.into());
     });
-    bound.start(Arc::new(interface), fatal).map_err(|error| {
+    let answered: Answered = match Watchdog::wanted() {
+        Some(watchdog) => {
+            let service = Arc::clone(service);
+            Arc::new(move || watchdog.feed(&service))
+        }
+        None => Arc::new(|| {}),
+    };
+    bound.start(Arc::new(interface), fatal, answered).map_err(|error| {
         Failure::new(exit::INTERNAL, &format!("cannot start the web server: {error}"))
     })
 }

@@ -1,9 +1,9 @@
 //! The daemon: reads its configuration, starts the parts in order, waits for a signal, stops them in
 //! the other order.
 //!
-//! On SIGHUP the configuration is read again (`serving`).
+//! On SIGHUP the configuration is read again (`serving`). What a service manager is told is in `systemd`.
 //!
-//! Start: socket bound (a port that is taken shows at once), data directory locked, state recovered,
+//! Start: socket bound (a port that is taken shows at once) or taken over from systemd (`inherited`), data directory locked, state recovered,
 //! declarations applied, socket opened. Stop on SIGTERM or SIGINT: blocked requests are answered 503, what
 //! was begun is answered, all is written, exit 0. A second signal ends the process at once, which loses
 //! nothing that was answered.
@@ -20,11 +20,13 @@ mod daemon;
 mod declarations;
 mod demo;
 mod futexes;
+mod inherited;
 mod limits;
 mod logging;
 mod panics;
 mod restore;
 mod serving;
+mod systemd;
 mod tokens;
 
 use std::{ffi::OsString, io::Write, net::SocketAddr};
@@ -118,8 +120,9 @@ fn run(args: &Args, config: Config, checked: Checked) -> Result<(), Failure> {
         log::warn!("{warning}");
     }
     panics::abort_on_panic();
+    let inherited = inherited::take()?;
     let inbox = serving::take_signals()?;
-    let daemon = Daemon::start(&config, registry, &declared)?;
+    let daemon = Daemon::start(&config, registry, &declared, inherited)?;
     if config.auth.needs() == api::Auth::Off {
         let address = daemon.address();
         log::warn!("tokens are switched off: whoever reaches {address} may do everything");
@@ -128,7 +131,9 @@ fn run(args: &Args, config: Config, checked: Checked) -> Result<(), Failure> {
     if let Some(line) = next_line(&config, daemon.address()) {
         log::info!("to try it, in another terminal: {line}");
     }
+    systemd::ready(daemon.address());
     serving::serve_until_stopped(&inbox, args, config, &daemon);
+    systemd::stopping();
     daemon.stop();
     log::info!("stopped");
     Ok(())

@@ -48,7 +48,14 @@ fn failure(error: &Error) -> Failure {
             let advice = "nothing was changed; restore another backup";
             Failure::new(exit::REFUSED, &format!("{path} is damaged: {what}: {advice}"))
         }
-        Error::Foreign { .. } | Error::Newer { .. } => {
+        Error::Newer { path, found, known } => {
+            let message = format!(
+                "the backup {path} has schema version {found}, and this semaphored knows up to {known}: restore it with \
+                 the version that made it or a newer one; nothing was changed"
+            );
+            Failure::new(exit::REFUSED, &message)
+        }
+        Error::Foreign { .. } => {
             Failure::new(exit::REFUSED, &format!("{error}; nothing was changed"))
         }
         Error::InUse { .. } => {

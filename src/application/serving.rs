@@ -17,7 +17,7 @@ use super::{
     callbacks,
     config::{Config, Error},
     daemon::Daemon,
-    declarations, tokens,
+    declarations, systemd, tokens,
 };
 use crate::{callbacks::Registry, cli::exit, model::Token};
 
@@ -87,6 +87,8 @@ pub(super) fn serve_until_stopped(inbox: &Inbox, args: &Args, config: Config, da
                     "the configuration is being read for {seconds} s already: does the disk or mount of its file, or of \
                      a secret's, answer?"
                 );
+                // Whoever asked for it does not wait for ever; what is read is applied all the same.
+                serving.reloaded("the configuration is still being read");
             }
             Err(RecvTimeoutError::Disconnected) => return,
         }
@@ -109,6 +111,7 @@ impl Serving<'_> {
             self.again = true;
             return;
         }
+        systemd::reloading();
         let (args, sender) = (self.args.clone(), self.sender.clone());
         let read = move || {
             let found = Config::load(&args).and_then(|config| {
@@ -125,6 +128,7 @@ impl Serving<'_> {
                 log::error!(
                     "the configuration was not read again, a thread cannot be had: {error}"
                 );
+                self.reloaded("the configuration was not read again, a thread cannot be had");
             }
         }
     }
@@ -132,7 +136,7 @@ impl Serving<'_> {
     /// Applies semaphores, tokens and callbacks. A wrong configuration is refused whole.
     fn apply(&mut self, found: Result<Found, Error>) {
         self.is_reading = false;
-        match found {
+        let outcome = match found {
             Ok(found) => {
                 for warning in found.warnings {
                     log::warn!("{warning}");
@@ -149,13 +153,22 @@ impl Serving<'_> {
                 // What counts from the next start on is told again at the next reload.
                 self.config.semaphores = found.config.semaphores;
                 log::info!("the configuration was read again");
+                "the configuration was read again".to_owned()
             }
             Err(error) => {
-                log::error!("the configuration was not read again, all stays as it is: {error}");
+                let outcome =
+                    format!("the configuration was not read again, all stays as it is: {error}");
+                log::error!("{outcome}");
+                outcome
             }
-        }
+        };
+        self.reloaded(&outcome);
         if std::mem::take(&mut self.again) {
             self.read();
         }
+    }
+
+    fn reloaded(&self, outcome: &str) {
+        systemd::reloaded(self.daemon.address(), outcome);
     }
 }

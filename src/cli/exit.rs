@@ -5,7 +5,8 @@
 pub const OK: u8 = 0;
 /// The command line is wrong (`EX_USAGE`).
 pub const USAGE: u8 = 64;
-/// The service refused the request as wrong, and would refuse it again (`EX_DATAERR`).
+/// The service refused the request as wrong, and would refuse it again (`EX_DATAERR`). Of the daemon: the database is of a
+/// newer version or not its own, a backup is no good.
 pub const REFUSED: u8 = 65;
 /// The service could not be reached in time (`EX_UNAVAILABLE`).
 pub const UNREACHABLE: u8 = 69;

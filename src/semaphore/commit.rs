@@ -59,6 +59,8 @@ const PRUNE_ROWS_MAX: usize = 500;
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) changes: Vec<Change>,
+    /// When the first of them was made.
+    pub(super) since: Option<Instant>,
     /// Gates of the claims that the changes are about, not announced yet: that is for after the state's lock.
     pub(super) gates: Vec<Arc<Gate>>,
     /// Claims whose callbacks are due as soon as the changes are safe, or are not any more.
@@ -223,7 +225,8 @@ impl Writer {
         };
         // They make their replies while the disk is busy; no reply goes out before its revision is safe.
         batch.gates.iter().for_each(|gate| gate.announce());
-        let appended = if self.failed { None } else { Some(self.storage.append(&batch.changes)) };
+        let append = || self.storage.append(&batch.changes);
+        let appended = if self.failed { None } else { Some(shared.writing.during(append)) };
         if appended.and_then(|appended| self.checked(appended)).is_none() {
             return false;
         }
@@ -268,9 +271,11 @@ impl Writer {
             return false;
         }
         let now = shared.clock.now().wall;
-        let pruned = self.storage.prune(before(now, self.history_kept), PRUNE_ROWS_MAX);
+        let kept = before(now, self.history_kept);
+        let pruned = shared.writing.during(|| self.storage.prune(kept, PRUNE_ROWS_MAX));
         let claims = self.checked(pruned).unwrap_or_default();
-        let pruned = self.storage.prune_audit(before(now, self.audit_kept), PRUNE_ROWS_MAX);
+        let kept = before(now, self.audit_kept);
+        let pruned = shared.writing.during(|| self.storage.prune_audit(kept, PRUNE_ROWS_MAX));
         let rows = self.checked(pruned).unwrap_or_default();
         if claims.max(rows) < PRUNE_ROWS_MAX {
             self.pruned_at = Some(Instant::now());
@@ -279,7 +284,7 @@ impl Writer {
     }
 
     fn fold_step(&mut self, shared: &Shared) {
-        let folded = self.storage.fold(FOLD_STEP);
+        let folded = shared.writing.during(|| self.storage.fold(FOLD_STEP));
         let Some(folded) = self.checked(folded) else { return };
         self.journal_changes = folded.changes_left;
         self.is_long &= folded.changes_left > FOLD_CHANGES_MAX - FOLD_CHANGES_AT_ONCE;

@@ -35,6 +35,7 @@ mod look;
 mod offers;
 mod peer;
 mod state;
+mod stuck;
 mod ticker;
 mod tokens;
 
@@ -56,6 +57,7 @@ pub use self::{
     look::{ClaimLook, ListFilter, Page, Seen, ServiceStatus},
     offers::DueHandler,
     peer::Peer,
+    stuck::Stuck,
     tokens::TokenRefusal,
 };
 use self::{
@@ -63,6 +65,7 @@ use self::{
     core::{Core, Limits, Now},
     gate::{Gate, Slots},
     state::State,
+    stuck::Writing,
 };
 use crate::{
     model::{Revision, WallTime},
@@ -131,6 +134,7 @@ struct Shared {
     /// Before the writer, so that it is dropped first: the storage closes when nobody reads it any more.
     history: Arc<dyn History>,
     writer: Mutex<Writer>,
+    writing: Writing,
     slots: Arc<Slots>,
     clock: Arc<dyn Clock>,
     options: Options,
@@ -168,6 +172,7 @@ impl Service {
             clock,
             history,
             writer: Mutex::new(Writer::new(storage, &options, fatal, journal_changes)),
+            writing: Writing::default(),
             options,
             pulse: Gate::default(),
             callback_due: OnceLock::new(),

@@ -121,6 +121,7 @@ impl State {
         }
         self.note_ended();
         self.audit.keep(self.core.revision(), now.wall, &events);
+        self.batch.since.get_or_insert_with(Instant::now);
         self.batch.changes.push(Change { revision: self.core.revision(), at: now.wall, events });
         outcome
     }
@@ -202,7 +203,7 @@ impl Shared {
     /// Wakes the writer's thread if requests block on what has changed, a callback is due, or so much has changed
     /// that it cannot wait.
     pub(super) fn hand_over(&self, state: &mut State) {
-        let Batch { changes, gates, callbacks_due } = &state.batch;
+        let Batch { changes, gates, callbacks_due, .. } = &state.batch;
         let is_wanted = !gates.is_empty() || !callbacks_due.is_empty();
         if is_wanted || changes.len() >= UNWANTED_CHANGES_MAX {
             self.wake_writer(state);

@@ -193,8 +193,10 @@ pub enum Error {
     },
     /// The database is from a newer version of this program.
     #[error(
-        "{path} has schema version {found}, and this version knows up to {known}: \
-         install the newer semaphored again"
+        "{path} has schema version {found}, and this semaphored ({version}) knows up to {known}: install the newer \
+         semaphored again, which has made it so, or restore a backup from before that (`semaphored --restore FILE`); \
+         nothing was changed",
+        version = env!("CARGO_PKG_VERSION")
     )]
     Newer {
         /// The database.

@@ -4,6 +4,7 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    os::fd::OwnedFd,
     time::Duration,
 };
 
@@ -31,18 +32,34 @@ impl Bound {
         let domain = Domain::for_address(config.listen);
         let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
-        // Without it an answer above 1,024 bytes, which tiny_http writes in two pieces, takes 44 ms.
-        socket.set_tcp_nodelay(true)?;
-        let keepalive = TcpKeepalive::new()
-            .with_time(config.keepalive_idle)
-            .with_interval(config.keepalive_interval)
-            .with_retries(KEEPALIVE_PROBES);
-        socket.set_tcp_keepalive(&keepalive)?;
-        socket.set_tcp_user_timeout(Some(config.unacknowledged_time_max))?;
-        // A send time-out only. With a receive time-out accept() would time out too, and tiny_http ends
-        // its accept thread at the first error.
-        socket.set_write_timeout(Some(config.send_time_max))?;
+        set_options(&socket, &config)?;
         socket.bind(&config.listen.into())?;
+        Bound::of(socket, config)
+    }
+
+    /// Takes a socket over that listens already: connections that came before it was taken over are there. The
+    /// configuration's address does not count.
+    ///
+    /// # Errors
+    /// When it is no TCP socket that listens, or an option is refused.
+    pub fn inherited(config: Config, socket: OwnedFd) -> io::Result<Bound> {
+        let socket = Socket::from(socket);
+        let wrong = |what| Err(io::Error::other(what));
+        let is_internet = matches!(socket.domain()?, Domain::IPV4 | Domain::IPV6);
+        if !is_internet || socket.r#type()? != Type::STREAM {
+            return wrong("it is not a TCP socket");
+        }
+        if !socket.is_listener()? {
+            return wrong("it does not listen");
+        }
+        // Whoever made it may have set what would end tiny_http's accept thread.
+        socket.set_nonblocking(false)?;
+        socket.set_read_timeout(None)?;
+        set_options(&socket, &config)?;
+        Bound::of(socket, config)
+    }
+
+    fn of(socket: Socket, config: Config) -> io::Result<Bound> {
         let address = socket
             .local_addr()?
             .as_socket()
@@ -61,6 +78,21 @@ impl Bound {
         self.socket.listen(self.config.backlog_connections)?;
         Ok((self.socket.into(), self.config))
     }
+}
+
+/// What accepted sockets inherit.
+fn set_options(socket: &Socket, config: &Config) -> io::Result<()> {
+    // Without it an answer above 1,024 bytes, which tiny_http writes in two pieces, takes 44 ms.
+    socket.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(config.keepalive_idle)
+        .with_interval(config.keepalive_interval)
+        .with_retries(KEEPALIVE_PROBES);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(config.unacknowledged_time_max))?;
+    // A send time-out only. With a receive time-out accept() would time out too, and tiny_http ends
+    // its accept thread at the first error.
+    socket.set_write_timeout(Some(config.send_time_max))
 }
 
 /// An address at which a socket that listens on `address` is reached from this machine.

@@ -70,6 +70,9 @@ use crate::http_interface::Interface;
 /// Called when the server cannot go on. The process should end, so that it is started again.
 pub type Fatal = Arc<dyn Fn(&io::Error) + Send + Sync>;
 
+/// Called about once a second: each time the server has answered itself over its own socket.
+pub type Answered = Arc<dyn Fn() + Send + Sync>;
+
 /// A running server.
 pub struct WebServer {
     shared: Arc<Shared>,
@@ -84,11 +87,17 @@ pub struct WebServer {
 const JOIN_TIME_MIN: Duration = Duration::from_millis(100);
 
 impl Bound {
-    /// Listens, and serves from now on.
+    /// Listens, and serves from now on. `answered` is called on the thread that asks: what takes long in it
+    /// adds to the time until a deaf server is noticed.
     ///
     /// # Errors
     /// When the system gives no socket or thread.
-    pub fn start(self, interface: Arc<Interface>, fatal: Fatal) -> io::Result<WebServer> {
+    pub fn start(
+        self,
+        interface: Arc<Interface>,
+        fatal: Fatal,
+        answered: Answered,
+    ) -> io::Result<WebServer> {
         let address = self.local_addr();
         let headroom = Arc::new(Headroom::new(self.config.connections_max));
         let (listener, config) = self.listen()?;
@@ -143,19 +152,24 @@ impl Bound {
                 thread.spawn(move || shared.work())
             })
             .collect::<io::Result<_>>()?;
-        let (probe, probe_thread) = shared.start_probe(address)?;
+        let (probe, probe_thread) = shared.start_probe(address, answered)?;
         others.push(probe_thread);
         Ok(WebServer { shared, lookout, address, probe, workers, others })
     }
 }
 
 impl Shared {
-    fn start_probe(&self, listens_on: SocketAddr) -> io::Result<(Arc<Probe>, JoinHandle<()>)> {
+    fn start_probe(
+        &self,
+        listens_on: SocketAddr,
+        answered: Answered,
+    ) -> io::Result<(Arc<Probe>, JoinHandle<()>)> {
         let watched = Watched {
             listens_on,
             taken_requests: Arc::clone(&self.taken_requests),
             headroom: Arc::clone(&self.headroom),
             fatal: Arc::clone(&self.fatal),
+            answered,
         };
         Probe::start(watched, self.config.probe_interval, self.config.probe_time_max)
     }

@@ -20,6 +20,9 @@
 //! for hours with connections that it serves. The next connection that comes then ends its accept thread,
 //! which is fatal.
 //!
+//! Each answer is told to whoever wants to know (`Answered`): it proves that connections are taken and workers work. That is
+//! what a watchdog outside of the process is fed with.
+//!
 //! A probe is also what the module `kick` needs now and then: a connection that ends by itself.
 
 use std::{
@@ -35,7 +38,7 @@ use std::{
 
 use parking_lot::{Condvar, Mutex};
 
-use super::{Fatal, headroom::Headroom, listener::connect_to_self};
+use super::{Answered, Fatal, headroom::Headroom, listener::connect_to_self};
 
 /// Probes in a row without an answer, and without any other request, that make a server deaf.
 const DEAF_PROBES: u32 = 3;
@@ -54,6 +57,7 @@ pub(super) struct Watched {
     pub(super) taken_requests: Arc<AtomicU64>,
     pub(super) headroom: Arc<Headroom>,
     pub(super) fatal: Fatal,
+    pub(super) answered: Answered,
 }
 
 /// Its mutex is held for a few instructions, never during a probe.
@@ -126,7 +130,10 @@ impl Probe {
                 return;
             }
             match outcome {
-                Outcome::Answered => earlier.clear(),
+                Outcome::Answered => {
+                    earlier.clear();
+                    (self.watched.answered)();
+                }
                 outcome => log::debug!("probe: {outcome:?}, other requests came: {others_came}"),
             }
         }

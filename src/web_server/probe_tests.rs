@@ -61,20 +61,26 @@ struct Watching {
     probe: Arc<Probe>,
     thread: JoinHandle<()>,
     taken_requests: Arc<AtomicU64>,
+    answers: Arc<AtomicU64>,
     told: Receiver<String>,
 }
 
 fn watch(listens_on: SocketAddr, time_max: Duration) -> Watching {
     let (tell, told): (Sender<String>, _) = mpsc::channel();
     let taken_requests = Arc::new(AtomicU64::new(0));
+    let answers = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&answers);
     let watched = Watched {
         listens_on,
         taken_requests: Arc::clone(&taken_requests),
         headroom: Arc::new(Headroom::new(usize::MAX)),
         fatal: Arc::new(move |error| tell.send(error.to_string()).unwrap()),
+        answered: Arc::new(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }),
     };
     let (probe, thread) = Probe::start(watched, INTERVAL, time_max).unwrap();
-    Watching { probe, thread, taken_requests, told }
+    Watching { probe, thread, taken_requests, answers, told }
 }
 
 impl Watching {
@@ -106,7 +112,12 @@ fn who_answers_is_left_in_peace_and_who_answers_now_and_then_too() {
                 answer(&mut stream);
             }
         }
+        let answers = Arc::clone(&watching.answers);
         watching.stop();
+        // What was answered last may not have been heard before the end.
+        let heard = answers.load(Ordering::Relaxed);
+        let given = 30 / answers_every;
+        assert!((given - 1..=given).contains(&heard), "{heard} of {given}");
     }
 }
 
@@ -119,6 +130,7 @@ fn who_accepts_nothing_answers_nothing_or_does_not_listen_is_deaf() {
     assert!(told.starts_with(&format!("it is deaf: 3 requests to itself on {address} ")), "{told}");
     assert!(told.ends_with("the last one: timed out"), "{told}");
     watching.thread.join().unwrap();
+    assert_eq!(watching.answers.load(Ordering::Relaxed), 0);
 
     let closed = TcpListener::bind("127.0.0.1:0").unwrap();
     let watching = watch(closed.local_addr().unwrap(), PATIENCE);

@@ -14,7 +14,8 @@
 
 use std::{
     io::{BufRead, BufReader},
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
+    os::fd::OwnedFd,
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex},
@@ -35,6 +36,10 @@ const POLL_PAUSE: Duration = Duration::from_millis(5);
 /// What the daemon logs when it listens, before its address.
 const READY: &str = "listening on ";
 
+/// A launcher that passes its standard input on as systemd passes a socket: sd_listen_fds(3).
+pub(crate) const PASSES_A_SOCKET: [&str; 3] =
+    ["sh", "-c", r#"exec 3<&0 0</dev/null; export LISTEN_FDS=1 LISTEN_PID=$$; exec "$0" "$@""#];
+
 /// Which port to listen on after a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Port {
@@ -50,6 +55,8 @@ pub(crate) struct Daemon {
     address: SocketAddr,
     /// A command that becomes the daemon: `exec`, so that the process is the same.
     launcher: Vec<String>,
+    /// A socket that it inherits.
+    socket: Option<TcpListener>,
     running: Option<Running>,
 }
 
@@ -84,7 +91,19 @@ impl Daemon {
         let directory = tempfile::tempdir().unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let launcher = launcher.iter().map(|&argument| argument.to_owned()).collect();
-        let mut daemon = Daemon { directory, address, launcher, running: None };
+        let mut daemon = Daemon { directory, address, launcher, socket: None, running: None };
+        daemon.configure(config);
+        daemon.start_again(Port::New);
+        daemon
+    }
+
+    /// The same with a socket that listens already, as a service manager passes one on; it stays open over restarts.
+    pub(crate) fn start_on(socket: TcpListener, config: &str) -> Daemon {
+        let directory = tempfile::tempdir().unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let launcher = PASSES_A_SOCKET.map(str::to_owned).into();
+        let socket = Some(socket);
+        let mut daemon = Daemon { directory, address, launcher, socket, running: None };
         daemon.configure(config);
         daemon.start_again(Port::New);
         daemon
@@ -107,6 +126,10 @@ impl Daemon {
         let mut command = Command::new(words.next().unwrap_or_default());
         command.args(words).args(["--listen", &self.address.to_string(), "--data-dir"]);
         command.arg(self.data_dir()).arg("--config").arg(self.config_file());
+        command.stdin(match &self.socket {
+            Some(socket) => Stdio::from(OwnedFd::from(socket.try_clone().unwrap())),
+            None => Stdio::null(),
+        });
         command
     }
 
@@ -236,7 +259,6 @@ impl Running {
         let mut child = command
             .env_remove("RUST_LOG")
             .env_remove("JOURNAL_STREAM")
-            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

@@ -19,6 +19,8 @@ const CONFIG: &str = "[semaphores]\nA = 100000";
 /// Sets what is folded to a blob whose checksum is wrong.
 const MARKS: &str = "UPDATE meta SET marks = x'010000006457984777ca2aae'";
 const STORAGE_FAILED: i32 = 74;
+/// Another start will not mend it: not to be tried again.
+const REFUSED: i32 = 65;
 
 /// Starts the daemon on these data under a shell's `prelude`, which may limit it; logs to `log`.
 fn start_under(prelude: &str, daemon: &Daemon, log: &Path) -> Child {
@@ -103,14 +105,26 @@ fn a_database_that_cannot_be_used_is_refused_and_left_as_it_is() {
     let directory = tempfile::tempdir().unwrap();
     let log = directory.path().join("log");
     type Damage<'d> = Box<dyn Fn() + 'd>;
-    let cases: [(&str, Damage<'_>); 5] = [
-        ("has schema version 99", Box::new(|| sql("PRAGMA user_version = 99").unwrap())),
-        ("is not a database of semaphored", Box::new(|| fs::write(&database, "hello").unwrap())),
-        ("is not a database of semaphored", Box::new(|| sql("PRAGMA application_id = 7").unwrap())),
-        ("is damaged", Box::new(|| fs::write(&database, &good[..good.len() / 2]).unwrap())),
-        ("the checksum of a set of marks", Box::new(|| sql(MARKS).unwrap())),
+    let cases: [(&str, i32, Damage<'_>); 5] = [
+        ("has schema version 99", REFUSED, Box::new(|| sql("PRAGMA user_version = 99").unwrap())),
+        (
+            "is not a database of semaphored",
+            REFUSED,
+            Box::new(|| fs::write(&database, "hello").unwrap()),
+        ),
+        (
+            "is not a database of semaphored",
+            REFUSED,
+            Box::new(|| sql("PRAGMA application_id = 7").unwrap()),
+        ),
+        (
+            "is damaged",
+            STORAGE_FAILED,
+            Box::new(|| fs::write(&database, &good[..good.len() / 2]).unwrap()),
+        ),
+        ("the checksum of a set of marks", STORAGE_FAILED, Box::new(|| sql(MARKS).unwrap())),
     ];
-    for (what, damage) in cases {
+    for (what, code, damage) in cases {
         fs::write(&database, &good).unwrap();
         // The log is from before: the damage has to be in the file itself.
         for suffix in ["-wal", "-shm"] {
@@ -122,7 +136,7 @@ fn a_database_that_cannot_be_used_is_refused_and_left_as_it_is() {
         let mut refused = Running(start_under("true", &daemon, &log));
         let status = poll(what, || refused.0.try_wait().unwrap());
         let text = fs::read_to_string(&log).unwrap();
-        assert_eq!(status.code(), Some(STORAGE_FAILED), "{what}: {text}");
+        assert_eq!(status.code(), Some(code), "{what}: {text}");
         assert!(text.contains(what) && text.contains("semaphored.db"), "{what}: {text}");
         assert!(fs::read(&database).unwrap() == before, "{what}: the file was changed");
     }

@@ -64,7 +64,7 @@ pub(super) fn run() -> Result<(), Failure> {
     let directory = directory.map_err(|error| failure("make a directory", &error))?;
     let riviera = name(RIVIERA.0)?;
     let config = config(directory.path(), &riviera)?;
-    let daemon = Daemon::start(&config, Registry::default(), &[])?;
+    let daemon = Daemon::start(&config, Registry::default(), &[], None)?;
     let url = format!("http://{}", daemon.address());
     let jobs = Jobs::new(directory.path(), url).map_err(|e| failure("prepare its jobs", &e))?;
     let mut demo = Demo {
@@ -106,6 +106,7 @@ fn config(directory: &Path, riviera: &SemaphoreName) -> Result<Config, Failure> 
     let settings = SemaphoreSettings::with_capacity;
     Ok(Config {
         listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
+        expose: false,
         data_dir: directory.join("data"),
         durability: Durability::Full,
         limits: Limits::default(),

@@ -5,16 +5,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use semaphored::web_server::{Config, Fatal};
+use semaphored::web_server::{Answered, Config, Fatal};
 
 use super::{
     PATIENCE,
     client::Client,
-    script::{start_watched, start_with},
+    script::{start_heard, start_with},
 };
 
 /// The regular ones, and those that may stand in for them.
 const WORKERS_MAX: usize = 4 + 64;
+
+/// One probe may be under way when it goes deaf.
+const PROBE_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// As the daemon has it.
 fn probed(config: &mut Config) {
@@ -30,8 +33,11 @@ fn a_server_whose_workers_hang_is_noticed_within_five_seconds() {
         // As when clients hold all of them: nobody stands in from there.
         config.slow_threads_max = 0;
     };
-    let (script, server) = start_watched(full, fatal);
+    let (hear, heard) = mpsc::channel();
+    let answered: Answered = Arc::new(move || hear.send(Instant::now()).unwrap());
+    let (script, server) = start_heard(full, fatal, answered);
     let address = server.local_addr();
+    heard.recv_timeout(PATIENCE).unwrap();
     assert_eq!(Client::new(address).get("/healthz").status, 200);
     let mut hanging: Vec<_> = (0..WORKERS_MAX).map(|_| Client::new(address)).collect();
     for client in &mut hanging {
@@ -43,6 +49,8 @@ fn a_server_whose_workers_hang_is_noticed_within_five_seconds() {
     let said = told.recv_timeout(PATIENCE).unwrap();
     let took = deaf_since.elapsed();
     assert!(took < Duration::from_secs(5), "{took:?}");
+    let late = heard.try_iter().filter(|at| *at > deaf_since + PROBE_TIME_MAX).count();
+    assert_eq!(late, 0, "nobody is told that it answers");
     assert!(said.contains(&format!("requests to itself on {address} in a row")), "{said}");
     script.set(|state| state.released = true);
     for client in &mut hanging {

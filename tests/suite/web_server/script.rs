@@ -10,7 +10,7 @@ use semaphored::{
     api::{Answer, Blocked, Call, Calls, Endpoint, Error, Outcome, Reply, Step},
     http_interface::{Interface, Limits},
     model::Revision,
-    web_server::{Bound, Config, Fatal, WebServer},
+    web_server::{Answered, Bound, Config, Fatal, WebServer},
 };
 
 use super::PATIENCE;
@@ -152,13 +152,22 @@ pub(super) fn start_watched(
     change: impl FnOnce(&mut Config),
     fatal: Fatal,
 ) -> (Arc<Script>, WebServer) {
+    start_heard(change, fatal, Arc::new(|| {}))
+}
+
+/// The same, with somebody who is told of the answers to probes.
+pub(super) fn start_heard(
+    change: impl FnOnce(&mut Config),
+    fatal: Fatal,
+    answered: Answered,
+) -> (Arc<Script>, WebServer) {
     let script = Script::new();
     let interface = Interface::new(script.clone(), Limits::default()).unwrap();
     let mut config = Config::new("127.0.0.1:0".parse().unwrap());
     // No test may pass thanks to a probe, which does what a kick does.
     config.probe_interval = Duration::from_secs(3_600);
     change(&mut config);
-    let server = Bound::new(config).unwrap().start(Arc::new(interface), fatal).unwrap();
+    let server = Bound::new(config).unwrap().start(Arc::new(interface), fatal, answered).unwrap();
     (script, server)
 }
 
