@@ -31,11 +31,13 @@ mod tokens;
 
 use std::{ffi::OsString, io::Write, net::SocketAddr};
 
+use argh::ArgsInfo;
+
 use self::{args::Args, config::Config, daemon::Daemon};
 use crate::{
     api,
     callbacks::Registry,
-    cli::{self, Invocation, Program, exit},
+    cli::{self, Described, Invocation, Program, exit},
     model::{Token, without_secrets},
 };
 
@@ -52,6 +54,13 @@ impl Failure {
     fn new(exit: u8, message: &impl ToString) -> Failure {
         Failure { exit, message: message.to_string() }
     }
+}
+
+/// Its options, as the help text has them.
+#[must_use]
+pub fn described() -> Described {
+    let groups = vec![Args::get_args_info()];
+    Described { program: PROGRAM, summary: "semaphores for build farms, over HTTP", groups }
 }
 
 /// Runs the daemon with its arguments (without the program's name) and returns its exit code.

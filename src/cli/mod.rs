@@ -11,6 +11,7 @@
 //!
 //! Nothing here writes or exits; the caller does.
 
+mod described;
 pub mod exit;
 mod help;
 
@@ -20,7 +21,10 @@ use argh::{
     ArgsInfo, CommandInfoWithArgs, FlagInfo, FlagInfoKind, FromArgs, Optionality, PositionalInfo,
 };
 
-pub use self::help::{help_text, wrapped};
+pub use self::{
+    described::Described,
+    help::{help_text, wrapped},
+};
 use crate::model::nearest;
 
 /// A command line that is wrong. The exit code is [`exit::USAGE`].

@@ -8,7 +8,7 @@ use super::{
     Failure, output,
     token::{NO_TOKEN_OPTION, is_token_option},
 };
-use crate::cli::{self, Invocation, Program, UsageError, exit};
+use crate::cli::{self, Described, Invocation, Program, UsageError, exit};
 
 /// The service
 #[derive(Debug, Default, PartialEq, FromArgs, ArgsInfo)]
@@ -73,28 +73,37 @@ pub(super) struct JsonArgs {
     pub(super) json: bool,
 }
 
+/// The options of one command that are its own, with what else its command line is made of.
+pub(super) trait CommandLine: FromArgs + ArgsInfo {
+    /// The group of options that it shares with others.
+    type Shared: FromArgs + ArgsInfo;
+    /// Its name, and what comes after `--`.
+    const PROGRAM: Program<'static>;
+}
+
+/// A command as its help text has it.
+pub(super) fn described<A: CommandLine>(summary: &'static str) -> Vec<Described> {
+    let groups = vec![A::get_args_info(), A::Shared::get_args_info(), ServiceArgs::get_args_info()];
+    vec![Described { program: A::PROGRAM, summary, groups }]
+}
+
 /// Reads the arguments of a command, with its own options and a group that it shares; answers questions
 /// for help and version, and otherwise does what `act` does with the options and with what came after `--`.
 ///
 /// # Errors
 /// A wrong command line, and those of `act`.
-pub(super) fn invoke<A, B>(
-    program: Program<'_>,
+pub(super) fn invoke<A: CommandLine>(
     arguments: &[OsString],
-    act: impl FnOnce(A, B, &ServiceArgs, Vec<OsString>) -> Result<u8, Failure>,
-) -> Result<u8, Failure>
-where
-    A: FromArgs + ArgsInfo,
-    B: FromArgs + ArgsInfo,
-{
-    let parsed = cli::parse_groups::<A, B, ServiceArgs>(program, arguments);
+    act: impl FnOnce(A, A::Shared, &ServiceArgs, Vec<OsString>) -> Result<u8, Failure>,
+) -> Result<u8, Failure> {
+    let parsed = cli::parse_groups::<A, A::Shared, ServiceArgs>(A::PROGRAM, arguments);
     match parsed.map_err(|error| explain_token_option::<A>(error, arguments))? {
         Invocation::Help(text) => output::write(&text),
         Invocation::Version => output::write_version(),
         Invocation::Do { options: (own, shared, service), rest } => {
             act(own, shared, &service, rest).map_err(|failure| match failure.exit {
                 exit::USAGE => {
-                    let program = program.name.to_owned();
+                    let program = A::PROGRAM.name.to_owned();
                     UsageError { message: failure.message, program }.into()
                 }
                 _ => failure,

@@ -56,7 +56,7 @@ mod watch;
 
 use std::ffi::OsString;
 
-use crate::cli::{UsageError, exit};
+use crate::cli::{Described, UsageError, exit};
 
 /// Why the client ends without having done what it was asked to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,6 +83,12 @@ impl From<UsageError> for Failure {
     fn from(error: UsageError) -> Failure {
         Failure::new(exit::USAGE, error.to_string())
     }
+}
+
+/// Its commands with their options, as their help texts have them.
+#[must_use]
+pub fn described() -> Vec<Described> {
+    commands::described_all()
 }
 
 /// Runs the client with its arguments (without the program's name) and returns its exit code.

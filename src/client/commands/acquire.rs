@@ -9,7 +9,7 @@ use crate::{
     cli::{Program, exit},
     client::{
         Failure,
-        args::{self, ClaimArgs},
+        args::{self, ClaimArgs, CommandLine},
         callback,
         environment::Environment,
         event::Event,
@@ -50,7 +50,7 @@ use crate::{
     note = "Exit codes: 0; 128 + signal; 64, 65, 69, 70, 74, 75, 77, 78, 79 and 80 as in\n\
             `semaphorectl help exit-codes`."
 )]
-struct AcquireArgs {
+pub(super) struct AcquireArgs {
     /// how long the permits stay taken without a renewal
     #[argh(option, arg_name = "DURATION")]
     ttl: Option<String>,
@@ -80,13 +80,17 @@ struct AcquireArgs {
     names: Vec<String>,
 }
 
+impl CommandLine for AcquireArgs {
+    type Shared = ClaimArgs;
+    const PROGRAM: Program<'static> = Program { name: "semaphorectl acquire", rest: None };
+}
+
 /// `semaphorectl acquire` with its arguments.
 ///
 /// # Errors
 /// When there are no permits. The claim is given back, or the release was tried, also then.
 pub(super) fn main(arguments: &[OsString]) -> Result<u8, Failure> {
-    let program = Program { name: "semaphorectl acquire", rest: None };
-    args::invoke(program, arguments, |own: AcquireArgs, claim: ClaimArgs, service, _| {
+    args::invoke(arguments, |own: AcquireArgs, claim, service, _| {
         let environment = Environment::of_process();
         let ttl = own.ttl.as_deref();
         let claim = ClaimOptions::new(&own.names, &claim, ttl, service, &environment)?;

@@ -10,7 +10,7 @@ use crate::{
     cli::Program,
     client::{
         Failure,
-        args::{self, JsonArgs, ServiceArgs},
+        args::{self, CommandLine, JsonArgs, ServiceArgs},
         options::{self, PATIENCE_NONE},
         output,
     },
@@ -25,13 +25,18 @@ use crate::{
     note = "Exit codes: 0, also if it was draining already; 64, 65 (no such semaphore), 69, 70,\n\
             77 and 78 as in `semaphorectl help exit-codes`."
 )]
-struct DrainArgs {
+pub(super) struct DrainArgs {
     /// why, for the audit log
     #[argh(option, arg_name = "TEXT")]
     reason: Option<String>,
     /// the semaphore
     #[argh(positional, arg_name = "NAME")]
     name: String,
+}
+
+impl CommandLine for DrainArgs {
+    type Shared = JsonArgs;
+    const PROGRAM: Program<'static> = Program { name: "semaphorectl drain", rest: None };
 }
 
 /// Grants permits of a semaphore again, after `drain`.
@@ -41,13 +46,18 @@ struct DrainArgs {
     note = "Exit codes: 0, also if it was open already; 64, 65 (no such semaphore), 69, 70, 77\n\
             and 78 as in `semaphorectl help exit-codes`."
 )]
-struct OpenArgs {
+pub(super) struct OpenArgs {
     /// why, for the audit log
     #[argh(option, arg_name = "TEXT")]
     reason: Option<String>,
     /// the semaphore
     #[argh(positional, arg_name = "NAME")]
     name: String,
+}
+
+impl CommandLine for OpenArgs {
+    type Shared = JsonArgs;
+    const PROGRAM: Program<'static> = Program { name: "semaphorectl open", rest: None };
 }
 
 /// Changes how many permits a semaphore has. A lower number recalls nothing: what is too much comes back
@@ -60,7 +70,7 @@ struct OpenArgs {
     note = "Exit codes: 0; 65 no such semaphore, or waiting claims stand in the way; 64, 69, 70,\n\
             77 and 78 as in `semaphorectl help exit-codes`."
 )]
-struct ResizeArgs {
+pub(super) struct ResizeArgs {
     /// why, for the audit log
     #[argh(option, arg_name = "TEXT")]
     reason: Option<String>,
@@ -75,13 +85,17 @@ struct ResizeArgs {
     capacity: String,
 }
 
+impl CommandLine for ResizeArgs {
+    type Shared = JsonArgs;
+    const PROGRAM: Program<'static> = Program { name: "semaphorectl resize", rest: None };
+}
+
 /// `semaphorectl drain` with its arguments.
 ///
 /// # Errors
 /// As [`Change::make`].
 pub(super) fn drain(arguments: &[OsString]) -> Result<u8, Failure> {
-    let program = Program { name: "semaphorectl drain", rest: None };
-    args::invoke(program, arguments, |own: DrainArgs, shared: JsonArgs, service, _| {
+    args::invoke(arguments, |own: DrainArgs, shared, service, _| {
         let change = Change {
             settings: json!({ "state": "draining" }).to_string(),
             force: false,
@@ -105,8 +119,7 @@ pub(super) fn drain(arguments: &[OsString]) -> Result<u8, Failure> {
 /// # Errors
 /// As [`Change::make`].
 pub(super) fn open(arguments: &[OsString]) -> Result<u8, Failure> {
-    let program = Program { name: "semaphorectl open", rest: None };
-    args::invoke(program, arguments, |own: OpenArgs, shared: JsonArgs, service, _| {
+    args::invoke(arguments, |own: OpenArgs, shared, service, _| {
         let change = Change {
             settings: json!({ "state": "open" }).to_string(),
             force: false,
@@ -128,8 +141,7 @@ pub(super) fn open(arguments: &[OsString]) -> Result<u8, Failure> {
 /// # Errors
 /// As [`Change::make`].
 pub(super) fn resize(arguments: &[OsString]) -> Result<u8, Failure> {
-    let program = Program { name: "semaphorectl resize", rest: None };
-    args::invoke(program, arguments, |own: ResizeArgs, shared: JsonArgs, service, _| {
+    args::invoke(arguments, |own: ResizeArgs, shared, service, _| {
         let capacity = options::capacity(&own.capacity)?;
         let change = Change {
             settings: json!({ "capacity": capacity }).to_string(),

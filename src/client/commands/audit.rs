@@ -9,7 +9,7 @@ use crate::{
     cli::{Program, exit},
     client::{
         Failure,
-        args::{self, JsonArgs},
+        args::{self, CommandLine, JsonArgs},
         audit_list::{AuditFilter, AuditList},
         moment::Moment,
         options::{self, PATIENCE_NONE},
@@ -39,7 +39,7 @@ const ROWS_MAX: usize = 100_000;
     note = "It takes a token with the scope admin.",
     note = "Exit codes: 0; 64, 65, 69, 70, 74, 77 and 78 as in `semaphorectl help exit-codes`."
 )]
-struct AuditArgs {
+pub(super) struct AuditArgs {
     /// only what was asked with the token of this id
     #[argh(option, arg_name = "ID")]
     token: Option<String>,
@@ -69,13 +69,17 @@ struct AuditArgs {
     no_header: bool,
 }
 
+impl CommandLine for AuditArgs {
+    type Shared = JsonArgs;
+    const PROGRAM: Program<'static> = Program { name: "semaphorectl audit", rest: None };
+}
+
 /// `semaphorectl audit` with its arguments.
 ///
 /// # Errors
 /// A wrong command line, a service out of reach or that refuses.
 pub(super) fn main(arguments: &[OsString]) -> Result<u8, Failure> {
-    let program = Program { name: "semaphorectl audit", rest: None };
-    args::invoke(program, arguments, |own: AuditArgs, shared: JsonArgs, service, _| {
+    args::invoke(arguments, |own: AuditArgs, shared, service, _| {
         let rows = own.rows()?;
         let filter = own.filter(Moment::here())?;
         let mut service = ids::open(service, PATIENCE_NONE)?;

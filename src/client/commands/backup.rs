@@ -10,7 +10,7 @@ use crate::{
     cli::Program,
     client::{
         Failure,
-        args::{self, JsonArgs},
+        args::{self, CommandLine, JsonArgs},
         download,
         http::{Answer, Download},
         options::PATIENCE_NONE,
@@ -35,13 +35,18 @@ const STANDARD_OUTPUT: &str = "-";
             written, or is there and --force is not; 75 another backup is under way; 64, 69,\n\
             70, 77 and 78 as in `semaphorectl help exit-codes`."
 )]
-struct BackupArgs {
+pub(super) struct BackupArgs {
     /// where to: a file, a directory, or - for standard output (semaphored-REVISION.db)
     #[argh(option, arg_name = "FILE")]
     output: Option<String>,
     /// replace a file that is there
     #[argh(switch)]
     force: bool,
+}
+
+impl CommandLine for BackupArgs {
+    type Shared = JsonArgs;
+    const PROGRAM: Program<'static> = Program { name: "semaphorectl backup", rest: None };
 }
 
 /// What was saved.
@@ -57,8 +62,7 @@ struct Saved {
 /// # Errors
 /// A wrong command line, a service out of reach or that refuses, a file that cannot be written.
 pub(super) fn main(arguments: &[OsString]) -> Result<u8, Failure> {
-    let program = Program { name: "semaphorectl backup", rest: None };
-    args::invoke(program, arguments, |own: BackupArgs, shared: JsonArgs, service, _| {
+    args::invoke(arguments, |own: BackupArgs, shared, service, _| {
         let mut path = own.output.as_ref().map(PathBuf::from);
         if let Some(path) = path.as_ref().filter(|path| !path.is_dir()) {
             // Before anything is copied.

@@ -10,7 +10,7 @@ use crate::{
     cli::{Program, exit},
     client::{
         Failure,
-        args::{self, JsonArgs},
+        args::{self, CommandLine, JsonArgs},
         callback,
         delivery::{CallEnd, short_time},
         http::Answer,
@@ -32,13 +32,18 @@ use crate::{
     note = "Exit codes: 0 the target took the call; 65 it did not, there is no such target, or\n\
             a var is missing; 64, 69, 70, 77 and 78 as in `semaphorectl help exit-codes`."
 )]
-struct CallbackTestArgs {
+pub(super) struct CallbackTestArgs {
     /// a var for the target, as with `acquire`; may be repeated
     #[argh(option, arg_name = "NAME=VALUE")]
     var: Vec<String>,
     /// the target
     #[argh(positional, arg_name = "TARGET")]
     target: String,
+}
+
+impl CommandLine for CallbackTestArgs {
+    type Shared = JsonArgs;
+    const PROGRAM: Program<'static> = Program { name: "semaphorectl callback-test", rest: None };
 }
 
 /// What the service tells.
@@ -57,8 +62,7 @@ struct Outcome {
 /// # Errors
 /// When the target did not take the call, and when it was not made.
 pub(super) fn main(arguments: &[OsString]) -> Result<u8, Failure> {
-    let program = Program { name: "semaphorectl callback-test", rest: None };
-    args::invoke(program, arguments, |own: CallbackTestArgs, shared: JsonArgs, service, _| {
+    args::invoke(arguments, |own: CallbackTestArgs, shared, service, _| {
         let target = callback::target_name(&own.target)?;
         let vars = callback::vars(&own.var)?;
         let mut service = ids::open(service, PATIENCE_NONE)?;

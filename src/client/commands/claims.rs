@@ -8,7 +8,7 @@ use crate::{
     cli::Program,
     client::{
         Failure,
-        args::{self, ViewArgs},
+        args::{self, CommandLine, ViewArgs},
         claim_list::{ClaimList, Filter},
         http::Answer,
         options,
@@ -30,7 +30,7 @@ const STATES: [&str; 3] = ["waiting", "offered", "held"];
     note = "Exit codes: 0; 64, 65 (no such semaphore), 69, 70, 77 and 78 as in\n\
             `semaphorectl help exit-codes`; 130 when --watch is interrupted."
 )]
-struct ClaimsArgs {
+pub(super) struct ClaimsArgs {
     /// only claims on this semaphore, in the order of its queue
     #[argh(option, arg_name = "NAME")]
     semaphore: Option<String>,
@@ -42,13 +42,17 @@ struct ClaimsArgs {
     holder: Option<String>,
 }
 
+impl CommandLine for ClaimsArgs {
+    type Shared = ViewArgs;
+    const PROGRAM: Program<'static> = Program { name: "semaphorectl claims", rest: None };
+}
+
 /// `semaphorectl claims` with its arguments.
 ///
 /// # Errors
 /// As [`view::show`].
 pub(super) fn main(arguments: &[OsString]) -> Result<u8, Failure> {
-    let program = Program { name: "semaphorectl claims", rest: None };
-    args::invoke(program, arguments, |own: ClaimsArgs, view: ViewArgs, service, _| {
+    args::invoke(arguments, |own: ClaimsArgs, view, service, _| {
         view::show(Claims { filter: check(own)? }, &view, service)
     })
 }

@@ -10,7 +10,7 @@ use crate::{
     cli::{Program, exit},
     client::{
         Failure,
-        args::{self, JsonArgs},
+        args::{self, CommandLine, JsonArgs},
         callback,
         delivery::{CallEnd, LOG, short_time},
         http::Answer,
@@ -52,7 +52,7 @@ const NO_ANSWER_RECORDED: &str = "no answer was recorded before the claim ended 
     note = "Exit codes: 0; 65 no such claim, it has no callback, or with --retry it is not\n\
             offered; 64, 69, 70, 77 and 78 as in `semaphorectl help exit-codes`."
 )]
-struct DeliveriesArgs {
+pub(super) struct DeliveriesArgs {
     /// call once more, at once
     #[argh(switch)]
     retry: bool,
@@ -61,13 +61,17 @@ struct DeliveriesArgs {
     id: String,
 }
 
+impl CommandLine for DeliveriesArgs {
+    type Shared = JsonArgs;
+    const PROGRAM: Program<'static> = Program { name: "semaphorectl deliveries", rest: None };
+}
+
 /// `semaphorectl deliveries` with its arguments.
 ///
 /// # Errors
 /// A wrong command line, a service out of reach or that refuses, and output that cannot be written.
 pub(super) fn main(arguments: &[OsString]) -> Result<u8, Failure> {
-    let program = Program { name: "semaphorectl deliveries", rest: None };
-    args::invoke(program, arguments, |own: DeliveriesArgs, shared: JsonArgs, service, _| {
+    args::invoke(arguments, |own: DeliveriesArgs, shared, service, _| {
         let id = options::claim_id(&own.id)?;
         let mut service = ids::open(service, PATIENCE_NONE)?;
         let mut answer = service.look(&format!("/api/v1/claims/{id}/deliveries"))?;

@@ -13,7 +13,7 @@ use crate::{
     cli::{Program, exit, wrapped},
     client::{
         Failure,
-        args::{self, ServiceArgs},
+        args::{self, CommandLine, JsonArgs, ServiceArgs},
         environment::Environment,
         http::{Answer, Connection, WAIT_MAX},
         options::{PATIENCE_NONE, ServiceOptions},
@@ -40,10 +40,15 @@ const WAIT_QUICK: Duration = Duration::from_secs(5);
             or waits are cut, 77 not allowed, 78 configuration; 64 and 74 as in\n\
             `semaphorectl help exit-codes`."
 )]
-struct DoctorArgs {
+pub(super) struct DoctorArgs {
     /// try a wait of 5s only, not of 50s
     #[argh(switch)]
     quick: bool,
+}
+
+impl CommandLine for DoctorArgs {
+    type Shared = JsonArgs;
+    const PROGRAM: Program<'static> = Program { name: "semaphorectl doctor", rest: None };
 }
 
 /// `semaphorectl doctor` with its arguments.
@@ -51,8 +56,7 @@ struct DoctorArgs {
 /// # Errors
 /// A wrong command line, output that cannot be written.
 pub(super) fn main(arguments: &[OsString]) -> Result<u8, Failure> {
-    let program = Program { name: "semaphorectl doctor", rest: None };
-    args::invoke(program, arguments, |own: DoctorArgs, shared: args::JsonArgs, service, _| {
+    args::invoke(arguments, |own: DoctorArgs, shared, service, _| {
         let mut doctor = Doctor {
             json: shared.json,
             wait: if own.quick { WAIT_QUICK } else { WAIT_MAX },

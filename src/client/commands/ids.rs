@@ -9,7 +9,7 @@ use crate::{
     cli::{Program, exit},
     client::{
         Failure,
-        args::{self, JsonArgs, ServiceArgs},
+        args::{self, CommandLine, JsonArgs, ServiceArgs},
         ask::Service,
         environment::Environment,
         options::{self, PATIENCE_NONE, PATIENCE_SHORT, ServiceOptions},
@@ -34,7 +34,7 @@ const RELEASE_TRY_MAX: Duration = Duration::from_secs(10);
             64, 65 (no such claim, or ended otherwise), 69, 70, 77 and 78 as in\n\
             `semaphorectl help exit-codes`."
 )]
-struct RenewArgs {
+pub(super) struct RenewArgs {
     /// lease from now on (what it was)
     #[argh(option, arg_name = "DURATION")]
     ttl: Option<String>,
@@ -43,13 +43,17 @@ struct RenewArgs {
     id: String,
 }
 
+impl CommandLine for RenewArgs {
+    type Shared = JsonArgs;
+    const PROGRAM: Program<'static> = Program { name: "semaphorectl renew", rest: None };
+}
+
 /// `semaphorectl renew` with its arguments.
 ///
 /// # Errors
 /// When the claim is not held any more, or not yet.
 pub(super) fn renew(arguments: &[OsString]) -> Result<u8, Failure> {
-    let program = Program { name: "semaphorectl renew", rest: None };
-    args::invoke(program, arguments, |own: RenewArgs, shared: JsonArgs, service, _| {
+    args::invoke(arguments, |own: RenewArgs, shared, service, _| {
         let id = options::claim_id(&own.id)?;
         let ttl = options::duration("--ttl", own.ttl.as_deref())?;
         let mut service = open(service, PATIENCE_SHORT)?;
@@ -79,10 +83,15 @@ pub(super) fn renew(arguments: &[OsString]) -> Result<u8, Failure> {
             the others are released; 64, 69, 70, 77 and 78 as in\n\
             `semaphorectl help exit-codes`."
 )]
-struct ReleaseArgs {
+pub(super) struct ReleaseArgs {
     /// the claims
     #[argh(positional, arg_name = "ID...")]
     ids: Vec<String>,
+}
+
+impl CommandLine for ReleaseArgs {
+    type Shared = JsonArgs;
+    const PROGRAM: Program<'static> = Program { name: "semaphorectl release", rest: None };
 }
 
 /// `semaphorectl release` with its arguments.
@@ -96,8 +105,7 @@ pub(super) fn release(arguments: &[OsString]) -> Result<u8, Failure> {
         released: Vec<&'a ClaimId>,
         failed: BTreeMap<&'a str, String>,
     }
-    let program = Program { name: "semaphorectl release", rest: None };
-    args::invoke(program, arguments, |own: ReleaseArgs, shared: JsonArgs, service, _| {
+    args::invoke(arguments, |own: ReleaseArgs, shared, service, _| {
         if own.ids.is_empty() {
             return Err(Failure::usage("name a claim by the id that `acquire` wrote"));
         }
@@ -136,7 +144,7 @@ pub(super) fn release(arguments: &[OsString]) -> Result<u8, Failure> {
     note = "Exit codes: 0; 64, 65 (no such claim), 69, 70, 77 and 78 as in\n\
             `semaphorectl help exit-codes`."
 )]
-struct RevokeArgs {
+pub(super) struct RevokeArgs {
     /// why, for the holder
     #[argh(option, arg_name = "TEXT")]
     reason: Option<String>,
@@ -145,13 +153,17 @@ struct RevokeArgs {
     id: String,
 }
 
+impl CommandLine for RevokeArgs {
+    type Shared = JsonArgs;
+    const PROGRAM: Program<'static> = Program { name: "semaphorectl revoke", rest: None };
+}
+
 /// `semaphorectl revoke` with its arguments.
 ///
 /// # Errors
 /// A wrong command line, a claim that is not there, a service out of reach.
 pub(super) fn revoke(arguments: &[OsString]) -> Result<u8, Failure> {
-    let program = Program { name: "semaphorectl revoke", rest: None };
-    args::invoke(program, arguments, |own: RevokeArgs, shared: JsonArgs, service, _| {
+    args::invoke(arguments, |own: RevokeArgs, shared, service, _| {
         let id = options::claim_id(&own.id)?;
         let Some(reason) = &own.reason else {
             return Err(Failure::usage("--reason TEXT is missing: the holder wants to know why"));

@@ -19,10 +19,15 @@ mod token_make;
 use std::ffi::OsString;
 
 use super::{
-    Failure, output,
+    Failure,
+    args::described,
+    output,
     token::{NO_TOKEN_OPTION, is_token_option},
 };
-use crate::{cli::UsageError, model::nearest};
+use crate::{
+    cli::{Described, UsageError},
+    model::nearest,
+};
 
 /// What the client is called in messages.
 const PROGRAM: &str = "semaphorectl";
@@ -35,14 +40,17 @@ struct Command {
     /// What it does, in the overview.
     summary: &'static str,
     main: fn(&[OsString]) -> Result<u8, Failure>,
+    /// From the summary: itself, or its own commands.
+    described: fn(&'static str) -> Vec<Described>,
 }
 
 const fn command(
     name: &'static str,
     summary: &'static str,
     main: fn(&[OsString]) -> Result<u8, Failure>,
+    described: fn(&'static str) -> Vec<Described>,
 ) -> Command {
-    Command { name, summary, main }
+    Command { name, summary, main, described }
 }
 
 /// The subcommands, by who wants them.
@@ -50,39 +58,109 @@ const GROUPS: [(&str, &[Command]); 3] = [
     (
         "Jobs",
         &[
-            command("run", "run a command while holding permits", run::main),
-            command("acquire", "take permits for a script, or --callback and end", acquire::main),
-            command("renew", "prolong the lease of a claim", ids::renew),
-            command("release", "give permits back", ids::release),
+            command(
+                "run",
+                "run a command while holding permits",
+                run::main,
+                described::<run::RunArgs>,
+            ),
+            command(
+                "acquire",
+                "take permits for a script, or --callback and end",
+                acquire::main,
+                described::<acquire::AcquireArgs>,
+            ),
+            command(
+                "renew",
+                "prolong the lease of a claim",
+                ids::renew,
+                described::<ids::RenewArgs>,
+            ),
+            command("release", "give permits back", ids::release, described::<ids::ReleaseArgs>),
         ],
     ),
     (
         "Look",
         &[
-            command("status", "the semaphores, or one with holders and queue", status::main),
-            command("queue", "who waits for a semaphore, in order", queue::main),
-            command("claims", "who holds and who waits", claims::main),
-            command("deliveries", "the calls of a claim's callback, and --retry", deliveries::main),
-            command("doctor", "what is wrong between here and the service", doctor::main),
+            command(
+                "status",
+                "the semaphores, or one with holders and queue",
+                status::main,
+                described::<status::StatusArgs>,
+            ),
+            command(
+                "queue",
+                "who waits for a semaphore, in order",
+                queue::main,
+                described::<queue::QueueArgs>,
+            ),
+            command(
+                "claims",
+                "who holds and who waits",
+                claims::main,
+                described::<claims::ClaimsArgs>,
+            ),
+            command(
+                "deliveries",
+                "the calls of a claim's callback, and --retry",
+                deliveries::main,
+                described::<deliveries::DeliveriesArgs>,
+            ),
+            command(
+                "doctor",
+                "what is wrong between here and the service",
+                doctor::main,
+                described::<doctor::DoctorArgs>,
+            ),
         ],
     ),
     (
         "Admin",
         &[
-            command("drain", "grant no more permits of a semaphore", admin::drain),
-            command("open", "grant them again", admin::open),
-            command("resize", "change how many permits there are", admin::resize),
-            command("revoke", "end somebody's claim", ids::revoke),
-            command("token", "make, show and end tokens", token::main),
-            command("audit", "who changed what, and what was refused", audit::main),
-            command("backup", "save the service's database while it runs", backup::main),
-            command("callback-test", "call a target: really starts its job", callback_test::main),
+            command(
+                "drain",
+                "grant no more permits of a semaphore",
+                admin::drain,
+                described::<admin::DrainArgs>,
+            ),
+            command("open", "grant them again", admin::open, described::<admin::OpenArgs>),
+            command(
+                "resize",
+                "change how many permits there are",
+                admin::resize,
+                described::<admin::ResizeArgs>,
+            ),
+            command("revoke", "end somebody's claim", ids::revoke, described::<ids::RevokeArgs>),
+            command("token", "make, show and end tokens", token::main, token::described),
+            command(
+                "audit",
+                "who changed what, and what was refused",
+                audit::main,
+                described::<audit::AuditArgs>,
+            ),
+            command(
+                "backup",
+                "save the service's database while it runs",
+                backup::main,
+                described::<backup::BackupArgs>,
+            ),
+            command(
+                "callback-test",
+                "call a target: really starts its job",
+                callback_test::main,
+                described::<callback_test::CallbackTestArgs>,
+            ),
         ],
     ),
 ];
 
 fn commands() -> impl Iterator<Item = &'static Command> {
     GROUPS.iter().flat_map(|(_, commands)| commands.iter())
+}
+
+/// All commands with their options, those of `token` each.
+pub(super) fn described_all() -> Vec<Described> {
+    commands().flat_map(|command| (command.described)(command.summary)).collect()
 }
 
 /// Does what the arguments (without the program's name) ask for; returns the exit code.

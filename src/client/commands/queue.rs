@@ -9,7 +9,7 @@ use crate::{
     cli::Program,
     client::{
         Failure,
-        args::{self, ViewArgs},
+        args::{self, CommandLine, ViewArgs},
         claim_list::{ClaimList, Filter},
         http::Answer,
         options,
@@ -28,10 +28,15 @@ use crate::{
     note = "Exit codes: 0; 64, 65 (no such semaphore), 69, 70, 77 and 78 as in\n\
             `semaphorectl help exit-codes`; 130 when --watch is interrupted."
 )]
-struct QueueArgs {
+pub(super) struct QueueArgs {
     /// the semaphore
     #[argh(positional, arg_name = "NAME")]
     name: String,
+}
+
+impl CommandLine for QueueArgs {
+    type Shared = ViewArgs;
+    const PROGRAM: Program<'static> = Program { name: "semaphorectl queue", rest: None };
 }
 
 /// `semaphorectl queue` with its arguments.
@@ -39,8 +44,7 @@ struct QueueArgs {
 /// # Errors
 /// As [`view::show`].
 pub(super) fn main(arguments: &[OsString]) -> Result<u8, Failure> {
-    let program = Program { name: "semaphorectl queue", rest: None };
-    args::invoke(program, arguments, |own: QueueArgs, view: ViewArgs, service, _| {
+    args::invoke(arguments, |own: QueueArgs, view, service, _| {
         view::show(Queue { name: options::semaphore_name(&own.name)? }, &view, service)
     })
 }

@@ -7,7 +7,7 @@ use argh::{ArgsInfo, FromArgs};
 use crate::cli::{Program, UsageError};
 use crate::client::{
     Failure,
-    args::{self, ClaimArgs, ServiceArgs},
+    args::{self, ClaimArgs, CommandLine, ServiceArgs},
     environment::Environment,
     hold::{Job, OnLost},
     options::{self, AdoptOptions, ClaimOptions},
@@ -54,6 +54,11 @@ pub(super) struct RunArgs {
     pub(super) names: Vec<String>,
 }
 
+impl CommandLine for RunArgs {
+    type Shared = ClaimArgs;
+    const PROGRAM: Program<'static> = Program { name: RUN, rest: Some("command [arguments]") };
+}
+
 /// `semaphorectl run` with its arguments: waits for the permits, runs the command, gives the permits
 /// back; returns the exit code.
 ///
@@ -62,8 +67,7 @@ pub(super) struct RunArgs {
 pub(super) fn main(arguments: &[OsString]) -> Result<u8, Failure> {
     check_separator(arguments)?;
     check_callback(arguments)?;
-    let program = Program { name: RUN, rest: Some("command [arguments]") };
-    args::invoke(program, arguments, |own: RunArgs, claim: ClaimArgs, service, command| {
+    args::invoke(arguments, |own: RunArgs, claim, service, command| {
         let (wanted, job) = check(&own, &claim, service, command, &Environment::of_process())?;
         let order = match wanted {
             Wanted::New(claim) => Order::make(&claim)?,

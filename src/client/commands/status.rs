@@ -9,7 +9,7 @@ use crate::{
     cli::Program,
     client::{
         Failure,
-        args::{self, ViewArgs},
+        args::{self, CommandLine, ViewArgs},
         claim_list::{ClaimList, Filter, seconds},
         http::Answer,
         options,
@@ -48,10 +48,15 @@ const COLUMNS: &[Column] = &[
     note = "Exit codes: 0; 64, 65 (no such semaphore), 69, 70, 77 and 78 as in\n\
             `semaphorectl help exit-codes`; 130 when --watch is interrupted."
 )]
-struct StatusArgs {
+pub(super) struct StatusArgs {
     /// the semaphore to show more of
     #[argh(positional, arg_name = "NAME")]
     name: Option<String>,
+}
+
+impl CommandLine for StatusArgs {
+    type Shared = ViewArgs;
+    const PROGRAM: Program<'static> = Program { name: "semaphorectl status", rest: None };
 }
 
 /// `semaphorectl status` with its arguments.
@@ -59,8 +64,7 @@ struct StatusArgs {
 /// # Errors
 /// As [`view::show`].
 pub(super) fn main(arguments: &[OsString]) -> Result<u8, Failure> {
-    let program = Program { name: "semaphorectl status", rest: None };
-    args::invoke(program, arguments, |own: StatusArgs, view: ViewArgs, service, _| match own.name {
+    args::invoke(arguments, |own: StatusArgs, view, service, _| match own.name {
         Some(name) => view::show(One { name: options::semaphore_name(&name)? }, &view, service),
         None => view::show(All, &view, service),
     })

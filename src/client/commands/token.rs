@@ -6,10 +6,10 @@ use argh::{ArgsInfo, FromArgs};
 
 use super::{ids, token_make};
 use crate::{
-    cli::{Program, UsageError, exit},
+    cli::{Described, Program, UsageError, exit},
     client::{
         Failure,
-        args::{self, JsonArgs},
+        args::{self, CommandLine, JsonArgs},
         moment::Moment,
         options::{self, PATIENCE_NONE},
         output,
@@ -26,14 +26,25 @@ use crate::{
 const TOKEN: &str = "semaphorectl token";
 
 type Main = fn(&[OsString]) -> Result<u8, Failure>;
+type Describe = fn(&'static str) -> Vec<Described>;
 
-/// The commands: name, what they are for, where they are done.
-const COMMANDS: [(&str, &str, Main); 5] = [
-    ("create", "make a token, and write it this once", token_make::create),
-    ("list", "all tokens, without their secrets", list),
-    ("show", "one token; without an id the own one", show),
-    ("rotate", "give a token a new secret", token_make::rotate),
-    ("revoke", "end a token", revoke),
+/// The commands: name, what they are for, where they are done, their options.
+const COMMANDS: [(&str, &str, Main, Describe); 5] = [
+    (
+        "create",
+        "make a token, and write it this once",
+        token_make::create,
+        args::described::<token_make::CreateArgs>,
+    ),
+    ("list", "all tokens, without their secrets", list, args::described::<ListArgs>),
+    ("show", "one token; without an id the own one", show, args::described::<ShowArgs>),
+    (
+        "rotate",
+        "give a token a new secret",
+        token_make::rotate,
+        args::described::<token_make::RotateArgs>,
+    ),
+    ("revoke", "end a token", revoke, args::described::<RevokeArgs>),
 ];
 
 /// What stands below the commands in the help text.
@@ -55,6 +66,11 @@ for all semaphores; `token show` works with any.
 Exit codes: 0; 65 no such token, or it stands in the configuration; 64, 69, 70, 74,
 77 and 78 as in `semaphorectl help exit-codes`.
 ";
+
+/// Its commands with their options.
+pub(super) fn described(_: &'static str) -> Vec<Described> {
+    COMMANDS.iter().flat_map(|(_, summary, _, described)| described(summary)).collect()
+}
 
 /// `semaphorectl token` with its arguments: the first one is the command.
 ///
@@ -78,7 +94,7 @@ fn names() -> Vec<&'static str> {
 }
 
 fn find(word: &str) -> Result<Main, Failure> {
-    if let Some((.., main)) = COMMANDS.iter().find(|(name, ..)| *name == word) {
+    if let Some((_, _, main, _)) = COMMANDS.iter().find(|(name, ..)| *name == word) {
         return Ok(*main);
     }
     if is_token_option(word) {
@@ -106,7 +122,7 @@ fn help() -> String {
         "Makes, shows and ends the tokens by which the service knows who asks.\n\nUsage: {TOKEN} COMMAND [options]\n\n\
          Commands\n"
     );
-    for (name, summary, _) in COMMANDS {
+    for (name, summary, ..) in COMMANDS {
         text.push_str(&format!("  {name:10}{summary}\n"));
     }
     text + MORE
@@ -121,10 +137,15 @@ fn help() -> String {
             how many live ones it has, and after the slash how many it may have.",
     note = "Exit codes: 0; 64, 69, 70, 74, 77 and 78 as in `semaphorectl help exit-codes`."
 )]
-struct ListArgs {
+pub(super) struct ListArgs {
     /// leave the line with the names of the columns out
     #[argh(switch)]
     no_header: bool,
+}
+
+impl CommandLine for ListArgs {
+    type Shared = JsonArgs;
+    const PROGRAM: Program<'static> = Program { name: "semaphorectl token list", rest: None };
 }
 
 /// `semaphorectl token list` with its arguments.
@@ -132,8 +153,7 @@ struct ListArgs {
 /// # Errors
 /// A wrong command line, a service out of reach or that refuses.
 fn list(arguments: &[OsString]) -> Result<u8, Failure> {
-    let program = Program { name: "semaphorectl token list", rest: None };
-    args::invoke(program, arguments, |own: ListArgs, shared: JsonArgs, service, _| {
+    args::invoke(arguments, |own: ListArgs, shared, service, _| {
         let answer = ids::open(service, PATIENCE_NONE)?.look("/api/v1/tokens")?;
         if shared.json {
             return output::write_json(&answer.body);
@@ -158,10 +178,15 @@ fn list(arguments: &[OsString]) -> Result<u8, Failure> {
     note = "Exit codes: 0; 65 no such token, or the service has none at all; 64, 69, 70, 74, 77\n\
             and 78 as in `semaphorectl help exit-codes`."
 )]
-struct ShowArgs {
+pub(super) struct ShowArgs {
     /// the token's id
     #[argh(positional, arg_name = "ID")]
     id: Option<String>,
+}
+
+impl CommandLine for ShowArgs {
+    type Shared = JsonArgs;
+    const PROGRAM: Program<'static> = Program { name: "semaphorectl token show", rest: None };
 }
 
 /// `semaphorectl token show` with its arguments.
@@ -169,8 +194,7 @@ struct ShowArgs {
 /// # Errors
 /// As [`list`], and a token that is not there.
 fn show(arguments: &[OsString]) -> Result<u8, Failure> {
-    let program = Program { name: "semaphorectl token show", rest: None };
-    args::invoke(program, arguments, |own: ShowArgs, shared: JsonArgs, service, _| {
+    args::invoke(arguments, |own: ShowArgs, shared, service, _| {
         let path = match &own.id {
             Some(id) => format!("/api/v1/tokens/{}", token_id(id)?),
             None => "/api/v1/token".to_owned(),
@@ -197,7 +221,7 @@ fn show(arguments: &[OsString]) -> Result<u8, Failure> {
     note = "Exit codes: 0; 65 no such token, or it stands in the configuration; 64, 69, 70, 74,\n\
             77 and 78 as in `semaphorectl help exit-codes`."
 )]
-struct RevokeArgs {
+pub(super) struct RevokeArgs {
     /// why, for the audit log
     #[argh(option, arg_name = "TEXT")]
     reason: Option<String>,
@@ -206,13 +230,17 @@ struct RevokeArgs {
     id: String,
 }
 
+impl CommandLine for RevokeArgs {
+    type Shared = JsonArgs;
+    const PROGRAM: Program<'static> = Program { name: "semaphorectl token revoke", rest: None };
+}
+
 /// `semaphorectl token revoke` with its arguments.
 ///
 /// # Errors
 /// As [`list`], and a token that is not there or stands in the configuration.
 fn revoke(arguments: &[OsString]) -> Result<u8, Failure> {
-    let program = Program { name: "semaphorectl token revoke", rest: None };
-    args::invoke(program, arguments, |own: RevokeArgs, shared: JsonArgs, service, _| {
+    args::invoke(arguments, |own: RevokeArgs, shared, service, _| {
         let id = token_id(&own.id)?;
         let reason = own.reason.as_deref();
         if let Some(text) = reason {

@@ -18,7 +18,7 @@ use crate::{
     cli::{Program, exit},
     client::{
         Failure,
-        args::{self, JsonArgs, ServiceArgs},
+        args::{self, CommandLine, JsonArgs, ServiceArgs},
         http::{Answer, Connection, Unreachable},
         options::{self, PATIENCE_NONE},
         output,
@@ -46,7 +46,7 @@ use crate::{
     note = "Exit codes: 0; 65 refused; 74 the token could not be written, or the file is there\n\
             already; 64, 69, 70, 77 and 78 as in `semaphorectl help exit-codes`."
 )]
-struct CreateArgs {
+pub(super) struct CreateArgs {
     /// what it may do: claim, read or admin; may be repeated
     #[argh(option, arg_name = "SCOPE")]
     scope: Vec<String>,
@@ -71,6 +71,11 @@ struct CreateArgs {
     /// what to call it: the farm, machine or person that gets it
     #[argh(positional, arg_name = "NAME")]
     name: String,
+}
+
+impl CommandLine for CreateArgs {
+    type Shared = JsonArgs;
+    const PROGRAM: Program<'static> = Program { name: "semaphorectl token create", rest: None };
 }
 
 /// What is sent: what was asked for and nothing else.
@@ -134,8 +139,7 @@ fn count(option: &str, given: Option<&str>) -> Result<Option<u32>, Failure> {
 /// # Errors
 /// A wrong command line, a service out of reach or that refuses, and a token that cannot be written.
 pub(super) fn create(arguments: &[OsString]) -> Result<u8, Failure> {
-    let program = Program { name: "semaphorectl token create", rest: None };
-    args::invoke(program, arguments, |own: CreateArgs, shared: JsonArgs, service, _| {
+    args::invoke(arguments, |own: CreateArgs, shared, service, _| {
         let body = own.body()?;
         let what = Making {
             verb: "made",
@@ -161,7 +165,7 @@ pub(super) fn create(arguments: &[OsString]) -> Result<u8, Failure> {
             could not be written, or the file is there already; 64, 69, 70, 77 and 78 as in\n\
             `semaphorectl help exit-codes`."
 )]
-struct RotateArgs {
+pub(super) struct RotateArgs {
     /// write the token to this file, which must not be there yet
     #[argh(option, arg_name = "FILE")]
     output: Option<String>,
@@ -170,13 +174,17 @@ struct RotateArgs {
     id: String,
 }
 
+impl CommandLine for RotateArgs {
+    type Shared = JsonArgs;
+    const PROGRAM: Program<'static> = Program { name: "semaphorectl token rotate", rest: None };
+}
+
 /// `semaphorectl token rotate` with its arguments.
 ///
 /// # Errors
 /// As [`create`].
 pub(super) fn rotate(arguments: &[OsString]) -> Result<u8, Failure> {
-    let program = Program { name: "semaphorectl token rotate", rest: None };
-    args::invoke(program, arguments, |own: RotateArgs, shared: JsonArgs, service, _| {
+    args::invoke(arguments, |own: RotateArgs, shared, service, _| {
         let id = token_id(&own.id)?;
         let what = Making {
             verb: "new secret, and the old one is refused from now on:",

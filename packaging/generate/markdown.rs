@@ -1,0 +1,124 @@
+//! As much Markdown as the documents have that become manual pages.
+
+use super::roff::{Page, inline};
+
+/// A part of a document.
+pub(super) enum Block<'d> {
+    Heading(&'d str),
+    Paragraph(String),
+    Code(Vec<&'d str>),
+    Items(Vec<String>),
+    Table { head: Vec<String>, rows: Vec<Vec<String>> },
+}
+
+/// What stands below a heading, up to the next of its level.
+pub(super) fn section<'d>(document: &'d str, heading: &str) -> &'d str {
+    let start = format!("\n{heading}\n");
+    assert!(document.contains(&start), "there is no {heading}");
+    let (_, body) = document.split_once(&start).unwrap_or_default();
+    let level = heading.split(' ').next().unwrap_or_default();
+    let end = body.match_indices("\n#").map(|(at, _)| at).find(|at| {
+        let marks = body[at + 1..].split(' ').next().unwrap_or_default();
+        marks.len() <= level.len()
+    });
+    &body[..end.unwrap_or(body.len())]
+}
+
+/// The blocks of a text, in order.
+pub(super) fn blocks(text: &str) -> Vec<Block<'_>> {
+    let mut blocks = Vec::new();
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        let mut run = |goes_on: &dyn Fn(&str) -> bool| {
+            let mut run = vec![line];
+            while let Some(next) = lines.next_if(|next| goes_on(next)) {
+                run.push(next);
+            }
+            run
+        };
+        blocks.push(if line.is_empty() {
+            continue;
+        } else if line.starts_with("```") {
+            let mut code = run(&|next| next != "```");
+            code.remove(0);
+            lines.next();
+            Block::Code(code)
+        } else if line.starts_with("    ") {
+            let mut code = run(&|next| next.is_empty() || next.starts_with("    "));
+            while code.last().is_some_and(|line| line.is_empty()) {
+                code.pop();
+            }
+            Block::Code(code.into_iter().map(|line| line.get(4..).unwrap_or_default()).collect())
+        } else if let Some((_, title)) = line.split_once(' ').filter(|_| line.starts_with('#')) {
+            Block::Heading(title)
+        } else if line.starts_with('|') {
+            let mut rows: Vec<_> =
+                run(&|next| next.starts_with('|')).into_iter().map(cells).collect();
+            let head = rows.remove(0);
+            rows.remove(0);
+            Block::Table { head, rows }
+        } else if line.starts_with("- ") {
+            let mut items: Vec<String> = Vec::new();
+            for line in run(&|next| next.starts_with("- ") || next.starts_with("  ")) {
+                match (line.strip_prefix("- "), items.last_mut()) {
+                    (None, Some(last)) => *last = format!("{last} {}", line.trim()),
+                    (item, _) => items.push(item.unwrap_or(line).to_owned()),
+                }
+            }
+            Block::Items(items)
+        } else {
+            let text = run(&|next| {
+                !next.is_empty() && !next.starts_with(['|', '#', '`']) && !next.starts_with("- ")
+            });
+            Block::Paragraph(text.join(" "))
+        });
+    }
+    blocks
+}
+
+/// Puts a text on a page; its headings become subsections.
+pub(super) fn put(page: &mut Page, text: &str) {
+    for block in blocks(text) {
+        match block {
+            Block::Heading(title) => page.subsection(title),
+            Block::Paragraph(text) => page.paragraph(&text),
+            Block::Code(lines) => page.example(lines),
+            Block::Items(items) => {
+                items.iter().for_each(|item| page.item("\\(bu", item));
+            }
+            Block::Table { head, rows } => put_table(page, &head, &rows),
+        }
+    }
+}
+
+/// The first column is what it is about. The others are said of it: that which is called `what`, or else the second one,
+/// as it is, and the rest by their names.
+fn put_table(page: &mut Page, head: &[String], rows: &[Vec<String>]) {
+    let main = head.iter().position(|name| name == "what").unwrap_or(1);
+    for row in rows {
+        let said = row.iter().zip(head).enumerate().skip(1);
+        let mut sentences = vec![sentence(&row[main])];
+        for (column, (cell, name)) in said {
+            if column != main && !cell.is_empty() {
+                sentences.push(sentence(&format!("{name}: {cell}")));
+            }
+        }
+        sentences.retain(|text| !text.is_empty());
+        page.item(&inline(&row[0]), &sentences.join(" "));
+    }
+}
+
+/// With a capital letter, if it begins with a letter, and a full stop.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let Some(first) = letters.next() else { return String::new() };
+    let end = if text.ends_with(['.', '!', '?']) { "" } else { "." };
+    format!("{}{}{end}", first.to_uppercase(), letters.as_str())
+}
+
+/// The cells of a table's line; `\|` is no border.
+fn cells(line: &str) -> Vec<String> {
+    let line = line.trim().trim_start_matches('|');
+    let line = line.strip_suffix('|').unwrap_or(line).replace("\\|", "\0");
+    line.split('|').map(|cell| cell.trim().replace('\0', "|")).collect()
+}
