@@ -26,7 +26,7 @@ pub(super) struct CommandOption {
 }
 
 /// Words that an option may have as its value; a test finds each in the option's description.
-pub(super) const VALUES: [(&str, &[&str]); 3] = [
+pub(crate) const VALUES: [(&str, &[&str]); 3] = [
     ("--on-lost", &["warn", "terminate"]),
     ("--scope", &["read", "claim", "admin"]),
     ("--state", &["waiting", "offered", "held"]),

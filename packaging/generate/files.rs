@@ -1,7 +1,7 @@
 //! All files that are made, as texts.
 
 mod bash;
-mod commands;
+pub(crate) mod commands;
 mod fish;
 mod manual;
 mod markdown;

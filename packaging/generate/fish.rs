@@ -9,8 +9,9 @@ const HEAD: &str = "\
 function __semaphorectl_at
     set -l words (commandline -opc)[2..]
     contains -- -- $words; and return 1
-    test (count $words) -ge (count $argv); or return 1
-    test (count $argv) -eq 0; or test \"$words[1..(count $argv)]\" = \"$argv\"
+    set -l wanted (count $argv)
+    test $wanted -eq 0; and return 0
+    test (count $words) -ge $wanted; and test \"$words[1..$wanted]\" = \"$argv\"
 end
 
 # Whether just these words are there, and the next one is a command.
@@ -22,6 +23,13 @@ end
 function __semaphorectl_runs
     set -l words (commandline -opc)[2..]
     test \"$words[1]\" = \"$argv\"; and contains -- -- $words
+end
+
+# What may come next in that command line.
+function __semaphorectl_run
+    set -l words (commandline -opc) (commandline -ct)
+    set -l at (math (contains -i -- -- $words) + 1)
+    complete -C \"$words[$at..]\"
 end
 
 complete -c semaphorectl -f
@@ -78,8 +86,7 @@ fn lines(command: &Command) -> String {
     if command.runs {
         let condition = quoted(&format!("__semaphorectl_runs {words}"));
         out.push_str(&format!(
-            "complete -c semaphorectl -n {condition} -a '(__fish_complete_subcommand --fcs-skip=(contains -i -- -- \
-             (commandline -opc)))'\n"
+            "complete -c semaphorectl -n {condition} -a '(__semaphorectl_run)'\n"
         ));
     }
     out

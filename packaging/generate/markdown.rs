@@ -68,7 +68,7 @@ pub(super) fn blocks(text: &str) -> Vec<Block<'_>> {
             Block::Items(items)
         } else {
             let text = run(&|next| {
-                !next.is_empty() && !next.starts_with(['|', '#', '`']) && !next.starts_with("- ")
+                !next.is_empty() && !next.starts_with(['|', '#']) && !next.starts_with("- ")
             });
             Block::Paragraph(text.join(" "))
         });
@@ -91,16 +91,24 @@ pub(super) fn put(page: &mut Page, text: &str) {
     }
 }
 
+/// Columns that say what they are about by their names alone.
+const NAMED: [&str; 2] = ["default", "vars that it needs"];
+
 /// The first column is what it is about. The others are said of it: that which is called `what`, or else the second one,
 /// as it is, and the rest by their names.
 fn put_table(page: &mut Page, head: &[String], rows: &[Vec<String>]) {
+    if !page.follows_a_heading() && !["key", "when"].contains(&head[0].as_str()) {
+        page.paragraph(&format!("**{}:**", capital(&head[0]).replace('`', "")));
+    }
     let main = head.iter().position(|name| name == "what").unwrap_or(1);
+    let named = |name: &str, cell: &str| sentence(&format!("{name}: {cell}"));
     for row in rows {
-        let said = row.iter().zip(head).enumerate().skip(1);
-        let mut sentences = vec![sentence(&row[main])];
-        for (column, (cell, name)) in said {
+        let is_named = NAMED.contains(&head[main].as_str());
+        let mut sentences =
+            vec![if is_named { named(&head[main], &row[main]) } else { sentence(&row[main]) }];
+        for (column, (cell, name)) in row.iter().zip(head).enumerate().skip(1) {
             if column != main && !cell.is_empty() {
-                sentences.push(sentence(&format!("{name}: {cell}")));
+                sentences.push(named(name, cell));
             }
         }
         sentences.retain(|text| !text.is_empty());
@@ -110,10 +118,14 @@ fn put_table(page: &mut Page, head: &[String], rows: &[Vec<String>]) {
 
 /// With a capital letter, if it begins with a letter, and a full stop.
 fn sentence(text: &str) -> String {
+    let end = if text.is_empty() || text.ends_with(['.', '!', '?']) { "" } else { "." };
+    capital(text) + end
+}
+
+fn capital(text: &str) -> String {
     let mut letters = text.chars();
-    let Some(first) = letters.next() else { return String::new() };
-    let end = if text.ends_with(['.', '!', '?']) { "" } else { "." };
-    format!("{}{}{end}", first.to_uppercase(), letters.as_str())
+    let first = letters.next().map(|first| first.to_uppercase().to_string());
+    first.unwrap_or_default() + letters.as_str()
 }
 
 /// The cells of a table's line; `\|` is no border.

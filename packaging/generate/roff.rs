@@ -34,6 +34,7 @@ impl Page {
 
     /// A paragraph of Markdown.
     pub(super) fn paragraph(&mut self, markdown: &str) {
+        // Below a heading a paragraph begins by itself.
         if !self.follows_a_heading() {
             self.line(".PP");
         }
@@ -64,8 +65,8 @@ impl Page {
         self.text
     }
 
-    /// A paragraph there would be an empty one.
-    fn follows_a_heading(&self) -> bool {
+    /// Whether nothing stands below the last heading.
+    pub(super) fn follows_a_heading(&self) -> bool {
         let last = self.text.lines().next_back().unwrap_or_default();
         last.starts_with(".SH") || last.starts_with(".SS")
     }
@@ -121,7 +122,7 @@ pub(super) fn escaped(text: &str) -> String {
     out
 }
 
-/// Markdown within a paragraph: code and what is strong are bold, of a link its text stays.
+/// Markdown within a paragraph: code and what is strong are bold, a new word is italic, of a link its text stays.
 pub(super) fn inline(markdown: &str) -> String {
     let mut out = String::new();
     let mut rest = markdown;
@@ -136,12 +137,13 @@ pub(super) fn inline(markdown: &str) -> String {
     out + &escaped(rest)
 }
 
-/// `` `code` `` or `**strong**` at the beginning, and how long that is.
+/// `` `code` ``, `**strong**` or `*new*` at the beginning, and how long that is.
 fn marked(text: &str) -> Option<(String, usize)> {
-    for mark in ["``", "`", "**"] {
+    for mark in ["``", "`", "**", "*"] {
         let Some(inner) = text.strip_prefix(mark) else { continue };
         let end = inner.find(mark).filter(|end| *end > 0)?;
-        return Some((bold(inner[..end].trim()), end + 2 * mark.len()));
+        let font = if mark == "*" { italic } else { bold };
+        return Some((font(inner[..end].trim()), end + 2 * mark.len()));
     }
     None
 }

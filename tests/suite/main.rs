@@ -33,6 +33,7 @@ mod descriptors;
 mod direct;
 mod fake_service;
 mod farm;
+mod generated;
 mod http;
 mod layers;
 mod lifecycle;
@@ -54,3 +55,7 @@ mod threat_model;
 mod waiting;
 mod web_server;
 mod wire;
+
+/// Manual pages and completions, as the example `generate` writes them.
+#[path = "../../packaging/generate/files.rs"]
+mod files;

@@ -142,6 +142,44 @@ fn a_database_that_cannot_be_used_is_refused_and_left_as_it_is() {
     }
 }
 
+/// After a downgrade: the message is right that a backup from before the upgrade helps, and fences go on above both.
+#[test]
+fn a_backup_of_before_is_restored_over_a_newer_database() {
+    let mut daemon = Daemon::start(CONFIG);
+    let claim = daemon.call("PUT", "/api/v1/claims/x", r#"{"permits": {"A": 1}}"#).json();
+    let backup = daemon.call("GET", "/api/v1/backup", "").body;
+    daemon.stop();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("backup.db");
+    fs::write(&file, backup).unwrap();
+    let database = daemon.data_dir().join("semaphored.db");
+    Connection::open(&database).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
+    let log = directory.path().join("log");
+    let status = start_under(":", &daemon, &log).wait().unwrap();
+    let said = fs::read_to_string(&log).unwrap();
+    assert_eq!(status.code(), Some(REFUSED), "{said}");
+    for part in
+        ["semaphored.db has schema version 99", "knows up to 3", "semaphored --restore FILE"]
+    {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+
+    let restored = Command::new(env!("CARGO_BIN_EXE_semaphored"))
+        .arg("--restore")
+        .arg(&file)
+        .arg("--data-dir")
+        .arg(daemon.data_dir())
+        .output()
+        .unwrap();
+    assert!(restored.status.success(), "{restored:?}");
+    daemon.start_again(Port::New);
+    let held = daemon.look("/api/v1/claims/x");
+    assert_eq!((&held["state"], &held["fences"]), (&claim["state"], &claim["fences"]));
+    let next = daemon.call("PUT", "/api/v1/claims/y", r#"{"permits": {"A": 1}}"#).json();
+    assert!(next["fences"]["A"].as_u64() > claim["fences"]["A"].as_u64());
+    daemon.stop();
+}
+
 /// The database holds who works on what: nobody else may read it, whatever the umask was.
 #[test]
 fn the_files_are_for_the_daemon_alone() {
