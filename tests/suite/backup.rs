@@ -251,7 +251,7 @@ fn a_restore_that_is_refused_changes_nothing() {
         ("text.db", b"SQLite? No.", 65, "is not a database of semaphored"),
         ("empty.db", b"", 65, "it is empty"),
         ("half.db", &good[..good.len() / 2], 65, "restore another backup"),
-        ("newer.db", &newer, 65, "install the newer semaphored"),
+        ("newer.db", &newer, 65, "with the version that made it"),
         ("none.db", b"", 66, "cannot read the backup"),
     ];
     for (name, bytes, code, expected) in cases {

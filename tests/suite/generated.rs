@@ -35,18 +35,10 @@ fn written() -> TempDir {
     directory
 }
 
-/// Whether a program is here. `tests/run` installs those that are asked for.
-fn is_there(program: &str) -> bool {
-    let there = Command::new("sh").args(["-c", &format!("command -v {program}")]).output().unwrap();
-    if !there.status.success() {
-        println!("not checked: {program} is not installed");
-    }
-    there.status.success()
-}
-
-/// What a program writes with these arguments; fails unless it ends with 0.
+/// What a program writes with these arguments; fails unless it ends with 0. `tests/run` installs those that are asked for.
 fn output(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().unwrap();
+    let output = Command::new(program).args(arguments).output();
+    let output = output.unwrap_or_else(|error| panic!("{program}: {error}; tests/run installs it"));
     let text = String::from_utf8(output.stdout).unwrap();
     let errors = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success() && errors.is_empty(), "{program}: {text}{errors}");
@@ -210,9 +202,6 @@ fn the_ranges_of_the_limits_are_those_of_the_code() {
 
 #[test]
 fn the_pages_are_valid() {
-    if !is_there("mandoc") {
-        return;
-    }
     let directory = written();
     for page in ["semaphored.8", "semaphored.toml.5", "semaphorectl.1"] {
         let path = directory.path().join("man").join(page);
@@ -270,7 +259,7 @@ const LINES: [(&[&str], &[&str]); 8] = [
 fn check_lines(shell: &str, script: &str) {
     for (line, expected) in LINES {
         let found = offered(shell, script, line);
-        let found: Vec<_> = found.iter().map(|word| word.as_str()).collect();
+        let found: Vec<_> = found.iter().map(String::as_str).collect();
         let expected_file = expected == ["/etc/passwd"] && found.contains(&"/etc/passwd");
         assert!(expected_file || found == expected, "{shell}: {line:?}: {found:?}");
     }
@@ -299,9 +288,7 @@ fn bash_completes_commands_options_and_values() {
 
 #[test]
 fn fish_completes_commands_options_and_values() {
-    if is_there("fish") {
-        check_lines("fish", FISH);
-    }
+    check_lines("fish", FISH);
 }
 
 /// zsh completes at a terminal alone; that the script is one, and has every option of every command, shows without.
@@ -319,11 +306,9 @@ fn zsh_reads_its_script_and_every_option_is_in_it() {
             assert!(spellings.iter().any(|text| own.contains(text)), "{words}: {}", flag.long);
         }
     }
-    if is_there("zsh") {
-        let directory = written();
-        let path = directory.path().join("completions/_semaphorectl");
-        assert_eq!(output("zsh", &["-f", "-n", path.to_str().unwrap()]), "");
-    }
+    let directory = written();
+    let path = directory.path().join("completions/_semaphorectl");
+    assert_eq!(output("zsh", &["-f", "-n", path.to_str().unwrap()]), "");
 }
 
 #[test]
