@@ -66,8 +66,10 @@ fn refused(passed: OwnedFd, launcher: &[&str], config: &str) -> String {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("semaphored.toml");
     std::fs::write(&file, config).unwrap();
-    let output: Output = Command::new(launcher[0])
-        .args(&launcher[1..])
+    // One that is not refused would serve for ever.
+    let output: Output = Command::new("timeout")
+        .arg("30")
+        .args(launcher)
         .args([env!("CARGO_BIN_EXE_semaphored"), "--data-dir"])
         .arg(directory.path().join("data"))
         .arg("--config")

@@ -155,7 +155,8 @@ fn a_backup_of_before_is_restored_over_a_newer_database() {
     let database = daemon.data_dir().join("semaphored.db");
     Connection::open(&database).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
     let log = directory.path().join("log");
-    let status = start_under(":", &daemon, &log).wait().unwrap();
+    let mut refused = Running(start_under(":", &daemon, &log));
+    let status = poll("the refusal", || refused.0.try_wait().unwrap());
     let said = fs::read_to_string(&log).unwrap();
     assert_eq!(status.code(), Some(REFUSED), "{said}");
     for part in
