@@ -44,7 +44,8 @@ impl Page {
     /// A term, as it is printed, and what it is, in Markdown.
     pub(super) fn item(&mut self, term: &str, markdown: &str) {
         self.line(".TP");
-        self.words(term);
+        // A term is one line.
+        self.line(&guarded(term));
         self.words(&inline(markdown));
     }
 

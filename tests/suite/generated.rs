@@ -87,6 +87,10 @@ fn every_command_and_option_is_in_the_manual() {
     for option in all.into_iter().chain(["-h", "--help", "--version"]) {
         assert!(options.contains(&format!("\\fB{}\\fR", in_troff(option))), "{option}");
     }
+    // A term is one line, or the rest of it would be what is said of it.
+    let words = "\\fBCI_JOB_URL\\fR, \\fBBUILD_URL\\fR, \\fBGITHUB_SERVER_URL\\fR with";
+    let term = format!(".TP\n{words} \\fBGITHUB_REPOSITORY\\fR and \\fBGITHUB_RUN_ID\\fR\n");
+    assert!(page.contains(&term), "{page}");
     let page = generated("semaphored.8");
     let flags = application::described().groups[0].flags;
     for flag in flags.iter().filter(|flag| flag.long != "--help") {
