@@ -1,6 +1,10 @@
 //! The daemon's parts: started in order, stopped in the other order.
 
-use std::{net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     Failure,
@@ -37,7 +41,7 @@ impl Daemon {
         config: &Config,
         registry: Registry,
         declared: &[Token],
-        inherited: Option<OwnedFd>,
+        inherited: Option<TcpListener>,
     ) -> Result<Daemon, Failure> {
         // Files of the database are for this user alone, whatever the umask was.
         rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
@@ -131,7 +135,7 @@ impl Room {
     }
 }
 
-fn bind(config: &Config, room: Room, inherited: Option<OwnedFd>) -> Result<Bound, Failure> {
+fn bind(config: &Config, room: Room, inherited: Option<TcpListener>) -> Result<Bound, Failure> {
     let defaults = web_server::Config::new(config.listen);
     let server = web_server::Config {
         worker_threads: config.limits.worker_threads.unwrap_or(defaults.worker_threads),
@@ -157,7 +161,7 @@ fn bind(config: &Config, room: Room, inherited: Option<OwnedFd>) -> Result<Bound
 fn take_over(
     config: &Config,
     server: web_server::Config,
-    socket: OwnedFd,
+    socket: TcpListener,
 ) -> Result<Bound, Failure> {
     let bound = Bound::inherited(server, socket).map_err(|error| {
         let message = format!(

@@ -5,7 +5,7 @@
 //! wake-up of any thread would walk a chain of hundreds (docs/performance.md). So the daemon asks for more slots,
 //! once, at its start. Where the kernel does not know the call it has one large table for all, and nothing is lost.
 //!
-//! One of the two modules with `unsafe` (the other is `inherited`): no package has this call yet.
+//! The only module with `unsafe`: no package has this call yet.
 
 #![expect(unsafe_code, reason = "one system call, with its proof below")]
 

@@ -1,5 +1,5 @@
 //! What the daemon tells the service manager (sd_notify(3)), and hears from it (sd_watchdog_enabled(3),
-//! sd_listen_fds(3)). Without one, where `NOTIFY_SOCKET` is not set, nothing is told to nobody.
+//! sd_listen_fds(3)). Without one, where `NOTIFY_SOCKET` is not set, nothing is told.
 //!
 //! The unit is `Type=notify` and reloads with `kill -HUP`, as systemd 252 has it:
 //!
@@ -20,7 +20,6 @@
 use std::{
     io,
     net::SocketAddr,
-    os::fd::RawFd,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -74,12 +73,12 @@ fn tell(states: &[NotifyState<'_>]) {
     }
 }
 
-/// Descriptors that were passed to this process, now closed for its children.
+/// How many descriptors were passed to this process.
 ///
 /// # Errors
 /// When what the environment says of them is wrong.
-pub(super) fn passed_descriptors() -> io::Result<Vec<RawFd>> {
-    sd_notify::listen_fds().map(Iterator::collect)
+pub(super) fn passed_descriptors() -> io::Result<usize> {
+    sd_notify::listen_fds().map(|descriptors| descriptors.len())
 }
 
 /// The service manager's watchdog: ends a daemon that has not said for some time (`WatchdogSec=`) that it is alive.

@@ -4,7 +4,6 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
-    os::fd::OwnedFd,
     time::Duration,
 };
 
@@ -41,16 +40,11 @@ impl Bound {
     /// configuration's address does not count.
     ///
     /// # Errors
-    /// When it is no TCP socket that listens, or an option is refused.
-    pub fn inherited(config: Config, socket: OwnedFd) -> io::Result<Bound> {
+    /// When it does not listen, or an option is refused.
+    pub fn inherited(config: Config, socket: TcpListener) -> io::Result<Bound> {
         let socket = Socket::from(socket);
-        let wrong = |what| Err(io::Error::other(what));
-        let is_internet = matches!(socket.domain()?, Domain::IPV4 | Domain::IPV6);
-        if !is_internet || socket.r#type()? != Type::STREAM {
-            return wrong("it is not a TCP socket");
-        }
         if !socket.is_listener()? {
-            return wrong("it does not listen");
+            return Err(io::Error::other("it does not listen"));
         }
         // Whoever made it may have set what would end tiny_http's accept thread.
         socket.set_nonblocking(false)?;

@@ -90,8 +90,8 @@ fn what_is_no_tcp_listener_is_refused() {
     let peer = listener();
     let connected = TcpStream::connect(peer.local_addr().unwrap()).unwrap();
     let cases: [(OwnedFd, &str); 3] = [
-        (unix.into(), "it is not a TCP socket"),
-        (datagram.into(), "it is not a TCP socket"),
+        (unix.into(), "is not a TCP socket"),
+        (datagram.into(), "is not a TCP socket"),
         (connected.into(), "it does not listen"),
     ];
     for (socket, expected) in cases {
