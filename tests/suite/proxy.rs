@@ -1,6 +1,6 @@
 //! A real NGINX in front of a daemon in a test: Debian's package, its own processes, the file that we ship.
 //!
-//! Of `nginx/semaphored.conf` only addresses and paths are replaced in a copy, and what a test says. It is
+//! Of the files in `nginx/` only addresses and paths are replaced in copies, and what a test says. The site is
 //! included by an `nginx.conf` like Debian's. As with the daemon nothing sleeps for a fixed time, and only
 //! the processes that were started here are ended: the master, which ends its workers.
 
@@ -22,8 +22,14 @@ use super::{
     http::{self, Request, Response},
 };
 
-/// The site as it is installed.
-pub(crate) const SITE: &str = include_str!("../../nginx/semaphored.conf");
+/// The site as it is installed, with the two files that it includes.
+pub(crate) const SITE: &str = concat!(
+    include_str!("../../nginx/semaphored.conf"),
+    include_str!("../../nginx/semaphored-http.conf"),
+    include_str!("../../nginx/semaphored-server.conf"),
+);
+/// The names of these files.
+const FILES: [&str; 3] = ["semaphored.conf", "semaphored-http.conf", "semaphored-server.conf"];
 /// How often a port that was free is taken by somebody else before NGINX has it.
 const PORT_TRIES: usize = 5;
 const END_PAUSE: Duration = Duration::from_millis(5);
@@ -186,8 +192,8 @@ pub(crate) fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// The shipped site on other addresses; its paths are replaced when it is written.
-fn site(listen: SocketAddr, upstream: SocketAddr, replace: &[(&str, &str)]) -> String {
+/// The shipped site on other addresses: its files, in the order of [`FILES`]. Paths are replaced when they are written.
+fn site(listen: SocketAddr, upstream: SocketAddr, replace: &[(&str, &str)]) -> [String; 3] {
     let listens = format!("\n    listen {listen};");
     let service = format!("server {upstream} ");
     let addresses = [
@@ -195,16 +201,21 @@ fn site(listen: SocketAddr, upstream: SocketAddr, replace: &[(&str, &str)]) -> S
         ("\n    listen [::]:80;", ""),
         ("server 127.0.0.1:7420 ", service.as_str()),
     ];
-    addresses.iter().chain(replace).fold(SITE.to_owned(), |site, (from, to)| {
-        assert!(site.contains(from), "no {from:?} in the site");
-        site.replace(from, to)
-    })
+    let mut files = FILES.map(|name| fs::read_to_string(Path::new("nginx").join(name)).unwrap());
+    for (from, to) in addresses.iter().chain(replace) {
+        assert!(files.iter().any(|file| file.contains(from)), "no {from:?} in the site");
+        files = files.map(|file| file.replace(from, to));
+    }
+    files
 }
 
-fn write_config(directory: &Path, size: Size, site: &str) {
+fn write_config(directory: &Path, size: Size, files: &[String; 3]) {
     let path = directory.to_str().unwrap();
-    let site = site.replace("/var/log/nginx", path);
-    fs::write(directory.join("site.conf"), site).unwrap();
+    for (name, file) in FILES.iter().zip(files) {
+        let file = file.replace("/var/log/nginx", path);
+        let file = file.replace("include /usr/share/semaphored/nginx/", &format!("include {path}/"));
+        fs::write(directory.join(name), file).unwrap();
+    }
     // Root may write to the test's directory, and `www-data` may not.
     let user = if geteuid().is_root() { "user root;" } else { "" };
     let temporary = ["client_body", "proxy", "fastcgi", "scgi", "uwsgi"];
@@ -221,7 +232,7 @@ fn write_config(directory: &Path, size: Size, site: &str) {
             ssl_protocols TLSv1 TLSv1.1 TLSv1.2 TLSv1.3; ssl_prefer_server_ciphers on;
             access_log {path}/access.log;
             gzip on;
-            include {path}/site.conf;
+            include {path}/semaphored.conf;
         }}"
     );
     fs::write(directory.join("nginx.conf"), config).unwrap();

@@ -41,7 +41,7 @@ fn bounds_of_nginx_are_problem_documents() {
     let daemon = Daemon::start(CONFIG);
     let replace = [
         ("proxy_read_timeout 75s;", "proxy_read_timeout 1s;"),
-        ("location = /metrics {\n        allow 127.0.0.1;", "location = /metrics {"),
+        ("location = /metrics {\n    allow 127.0.0.1;", "location = /metrics {"),
     ];
     let proxy = Proxy::start_with(daemon.address(), &replace);
     assert_eq!(daemon.call("PUT", "/api/v1/claims/holder", A).status, 201);
