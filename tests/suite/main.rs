@@ -40,6 +40,7 @@ mod lifecycle;
 mod nginx;
 mod no_netlink;
 mod openapi;
+mod packages;
 mod pipelines;
 mod presence;
 mod proxy;

@@ -213,7 +213,8 @@ fn write_config(directory: &Path, size: Size, files: &[String; 3]) {
     let path = directory.to_str().unwrap();
     for (name, file) in FILES.iter().zip(files) {
         let file = file.replace("/var/log/nginx", path);
-        let file = file.replace("include /usr/share/semaphored/nginx/", &format!("include {path}/"));
+        let file =
+            file.replace("include /usr/share/semaphored/nginx/", &format!("include {path}/"));
         fs::write(directory.join(name), file).unwrap();
     }
     // Root may write to the test's directory, and `www-data` may not.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
-use super::{CONFIG, Daemon, Proxy};
+use super::{A, CONFIG, Daemon, Proxy};
 use crate::proxy::{SITE, check_site, free_address};
 
 #[test]
@@ -16,6 +16,25 @@ fn the_site_is_well_formed_as_shipped_and_with_tls() {
         assert!(output.status.success(), "{said}");
         assert!(!said.contains("[warn]"), "{said}");
     }
+}
+
+/// The files that are included need nothing of what stands around them in the site but the upstream.
+#[test]
+fn a_server_block_of_ones_own_includes_the_rest() {
+    let around =
+        ["server_name ", "allow ", "deny ", "limit_conn", "server_tokens ", "proxy_read_timeout "];
+    let site = SITE.split_once("\nserver {\n").unwrap().1.split_once("\n}\n").unwrap().0;
+    let replace: Vec<_> = site
+        .lines()
+        .filter(|line| around.iter().any(|name| line.trim_start().starts_with(name)))
+        .map(|line| (line, ""))
+        .collect();
+    assert!(replace.len() >= 12, "{replace:?}");
+    let daemon = Daemon::start(CONFIG);
+    let proxy = Proxy::start_with(daemon.address(), &replace);
+    assert_eq!(proxy.call("PUT", "/api/v1/claims/a", A).status, 201);
+    let refused = proxy.call("TRACE", "/api", "");
+    assert_eq!((refused.status, refused.code().as_str()), (405, "method-not-allowed"));
 }
 
 /// Every header that the service reads has to be in the site, or it works without NGINX only.
