@@ -1,0 +1,184 @@
+"""The systems that are tried, each in a container of its own: in what order what is done and looked at."""
+
+import shutil
+import subprocess
+import time
+
+import checks
+import packages
+from checks import CONFIGURATION, DATA, check, same
+from container import Container, Failed, unit
+from farm import Farm
+
+# What is tried in which root. The newer Debian differs from the older in what installs and runs there, so the Debian
+# packages get everything in both.
+OF = {"bookworm": ("debian", "rpm", "source"), "trixie": ("debian", "rpm")}
+
+
+class Trial:
+    def __init__(self, root, install, system, container, dist, earlier):
+        self.install, self.system, self.container = install, system, container
+        self.dist, self.earlier = dist, earlier
+        self.farm = Farm(container)
+        self.root = root
+        self.clients = f"{root}/tests/package.d/clients.py"
+
+    def follow(self, *sections):
+        for section in sections:
+            said = self.install.run(self.container, self.system, section)
+        return said
+
+    def give(self, packages):
+        """Puts packages into the directory where the document's reader is, instead of what was there."""
+        here = self.container.root / "root/packages"
+        shutil.rmtree(here, ignore_errors=True)
+        shutil.copytree(packages, here)
+
+    def version(self, package="semaphored"):
+        asked = {"debian": "dpkg-query -W -f '${Version}' %s", "rpm": "rpm -q --qf '%%{VERSION}' %s"}[self.system]
+        return self.container.run(asked % package)
+
+    def add_configuration(self):
+        self.container.run(f"echo '# mine' >>{CONFIGURATION}")
+
+    def configuration(self):
+        return self.container.run(f"cat {CONFIGURATION}")
+
+
+def run(root, install, suite, system, base, directory, dist, earlier):
+    print(f"\n== {suite}, {system}")
+    began = time.monotonic()
+    with Container(f"semaphored-{suite}", base, directory) as container:
+        try:
+            prepare(container)
+            container.start()
+            trial = Trial(root, install, system, container, dist, earlier)
+            {"debian": debian, "rpm": rpm, "source": source}[system](trial)
+        except BaseException:
+            print("\n== the console")
+            print(container.console.read_text() if container.console.exists() else "nothing")
+            if container.leader:
+                checks.journal(container)
+            raise
+    print(f"== {suite}, {system}: {time.monotonic() - began:.0f} s")
+
+
+def prepare(container):
+    """What an installed system has and a minimal root has not."""
+    root = container.root
+    (root / "etc/hosts").write_text("127.0.0.1 localhost licences.example\n::1 localhost\n")
+    # Nobody is there to be asked: yes, and as Enter answers about configurations.
+    answers = 'APT::Get::Assume-Yes "true";\nDPkg::Options { "--force-confdef"; "--force-confold"; };\n'
+    (root / "etc/apt/apt.conf.d/90test").write_text(answers)
+
+
+def installed(trial):
+    """What is the same for all kinds of packages until something is taken away."""
+    checks.clean_install(trial.container, trial.system)
+    trial.follow("First steps", "NGINX and TLS")
+    checks.declare(trial.container, trial.farm)
+    checks.way_in(trial.container, trial.farm)
+
+
+def upgraded(trial):
+    trial.add_configuration()
+    mine = trial.configuration()
+    before = trial.version()
+    trial.give(trial.dist)
+    process_id = unit(trial.container, "MainPID")
+    with checks.survival(trial.farm, "an upgrade"):
+        trial.follow("Upgrade")
+    with check("the upgrade has restarted the service, and has left the changed configuration alone"):
+        after = trial.version()
+        print(f"      {before} to {after}")
+        if before == after or process_id == unit(trial.container, "MainPID"):
+            raise Failed(f"{before} to {after}, and the process is {process_id}")
+        same(mine, trial.configuration())
+
+
+def back_again(trial, section):
+    """Removed with its data kept, and installed again."""
+    farm, container = trial.farm, trial.container
+    held = farm.admin("acquire FlexLM-Riviera --ttl 2h").strip()
+    trial.follow("Uninstall", "Keep the data")
+    with check("after removal the service is gone, NGINX runs, the data are kept"):
+        container.run(
+            f"test ! -e /usr/sbin/semaphored && test ! -e /usr/bin/semaphorectl && test -e {DATA}/semaphored.db"
+        )
+        container.run("! systemctl is-active semaphored")
+        container.run("nginx -t && systemctl reload nginx && systemctl is-active nginx", errors=True)
+    trial.follow(section)
+    with check("installed again it finds its state"):
+        farm.until_ready()
+        same([held], [claim["id"] for claim in farm.claims("FlexLM-Riviera")])
+        same("# mine", trial.configuration().splitlines()[-1])
+
+
+def debian(trial):
+    container, farm = trial.container, trial.farm
+    trial.give(trial.earlier)
+    trial.follow("Debian and Ubuntu")
+    installed(trial)
+    checks.long_wait(container, farm)
+    checks.wrong_configuration(container, farm)
+    checks.restarts(container, farm)
+    checks.watchdog(container, farm)
+    checks.presence(container, farm)
+    checks.callback(container, farm, trial.clients)
+    trial.follow("Without callbacks to other machines")
+    checks.isolated(container, farm)
+    checks.own_socket(container, farm, trial.clients)
+    trial.follow("The socket")
+    checks.socket_unit(container, farm, trial.clients)
+    trial.follow("Back to a socket of its own")
+    checks.crowd(container, farm, trial.clients)
+    trial.follow("Backup")
+    checks.backed_up(container, farm)
+    upgraded(trial)
+    checks.reboot(container, farm)
+    back_again(trial, "Debian and Ubuntu")
+    trial.follow("Keep the data")
+    with check("purge takes data and configuration away, and says before what"):
+        said = trial.follow("Remove everything")
+        if f"removing {DATA}," not in said:
+            raise Failed(said)
+        container.run(f"test ! -e {DATA} && test ! -e /etc/semaphored")
+
+
+def rpm(trial):
+    trial.give(trial.earlier)
+    trial.follow("RHEL and Fedora")
+    installed(trial)
+    checks.restarts(trial.container, trial.farm)
+    upgraded(trial)
+    back_again(trial, "RHEL and Fedora")
+    trial.follow("Keep the data", "Remove everything")
+    nothing_left(trial)
+
+
+def nothing_left(trial):
+    with check("nothing is left of data, configuration, programs, units and user"):
+        trial.container.run(
+            f"test ! -e {DATA} && test ! -e /etc/semaphored && ! getent passwd semaphored && ! command -v semaphored semaphorectl"
+            " && ! systemctl cat semaphored.service 2>/dev/null"
+        )
+
+
+def source(trial):
+    """Without packages: the units and files of the checkout, and the programs that were built for the packages."""
+    container, farm = trial.container, trial.farm
+    trial.give(trial.dist)
+    here = container.root / "root/semaphored"
+    listed = subprocess.run(["git", "ls-files"], cwd=trial.root, check=True, capture_output=True, text=True).stdout
+    for name in listed.splitlines():
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(trial.root / name, here / name)
+    shutil.copytree(packages.target(trial.root) / "package/stage/bin", container.root / "root/programs")
+    trial.follow("From source")
+    checks.clean_install(container, trial.system)
+    trial.follow("First steps", "Upgrade")
+    with check("after an upgrade from source it is ready again"):
+        farm.until_ready()
+        same(5, farm.semaphore("FlexLM-Riviera")["capacity"])
+    trial.follow("Remove everything")
+    nothing_left(trial)
