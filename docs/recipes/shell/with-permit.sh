@@ -332,6 +332,11 @@ if [ -z "$adopted" ]; then
     body="{\"permits\": {$members}, \"holder\": \"$holder\"${lease:+, \"ttl\": \"$lease\"}${longest:+, \"wait_timeout\": \"$longest\"}}"
 fi
 
+# What the callback of a job set is the claim that -c takes.
+if [ -n "${SEMAPHORE_CLAIM_ID:-}" ] && [ "$SEMAPHORE_CLAIM_ID" != "$adopted" ]; then
+    say "warning: claim $SEMAPHORE_CLAIM_ID is around this one: jobs that hold what another waits for wait for ever"
+fi
+
 helper=
 renewer=
 claimed=
