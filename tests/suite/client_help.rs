@@ -104,13 +104,23 @@ fn slips_in_commands_and_options_get_a_suggestion() {
 fn ids_in_the_recipes_are_new_ones_when_a_job_is_retried() {
     let id = Regex::new(r#"(?:--id "?|/claims/)(\$[^\s"]+)"#).unwrap();
     let mut found = Vec::new();
-    for path in ["README.md", "docs/callbacks.md", "docs/client.md"] {
+    for path in [
+        "README.md",
+        "docs/callbacks.md",
+        "docs/client.md",
+        "docs/recipes/gitlab.md",
+        "docs/recipes/github.md",
+        "docs/recipes/buildkite.md",
+        "docs/recipes/gitlab/semaphore.yml",
+        "docs/recipes/buildkite/pipeline.yml",
+    ] {
         let document = repository(path);
         found.extend(id.captures_iter(&document).map(|found| found[1].to_owned()));
     }
-    assert!(found.len() >= 5, "{found:?}");
+    assert!(found.len() >= 9, "{found:?}");
+    let new = ["$CI_JOB_ID-", "$$BUILDKITE_JOB_ID-", "$GITHUB_RUN_ID-$GITHUB_RUN_ATTEMPT-"];
     for id in found {
-        assert!(id.starts_with("$CI_JOB_ID"), "a retried job has {id} again");
+        assert!(new.iter().any(|prefix| id.starts_with(prefix)), "a retried job has {id} again");
     }
 }
 

@@ -45,6 +45,7 @@ mod pipelines;
 mod presence;
 mod proxy;
 mod readme;
+mod recipes;
 mod repetition;
 mod schema;
 mod service;

@@ -177,6 +177,8 @@ release() {
 leave() {
     code=$?
     trap - EXIT
+    # In bash a signal that reaches a child of this shell before its first command may bring it here.
+    [ "$(exec sh -c 'echo "$PPID"')" = "$$" ] || exit "$code"
     trap '' HUP INT TERM
     [ -z "$helper" ] || kill -KILL "$helper" 2>/dev/null
     [ -z "$renewer" ] || { kill -USR1 "$renewer" 2>/dev/null && wait "$renewer" 2>/dev/null; }
