@@ -5,7 +5,7 @@ use std::process::Command;
 use rustix::process::Signal;
 use yaml_rust2::Yaml;
 
-use super::{Farm, lines, members, recipe, yaml};
+use super::{Farm, Gate, lines, members, recipe, yaml};
 use crate::client::{READY_THEN_WAIT, await_ready, finish, outcome, send, start};
 
 /// The steps whose condition holds, with these inputs.
@@ -74,6 +74,24 @@ fn a_cancel_ends_the_commands_and_releases() {
     await_ready(&mut run);
     send(&run, Signal::INT);
     assert_eq!(finish(run).status.code(), Some(7));
+    farm.assert_free();
+}
+
+/// The bash of several commands hears SIGINT, and ends when the command has ended that runs; SIGTERM ends it before.
+#[test]
+fn a_command_that_goes_on_is_left_after_the_second_signal() {
+    let farm = Farm::start();
+    let gate = Gate::new();
+    let commands =
+        format!("echo ready\ncat '{}' >/dev/null 2>&1\necho more", gate.path().display());
+    let (mut run, _file) = step(&farm, &[("semaphore", "A"), ("run", &commands)]);
+    let run = start(&mut run);
+    // `cat` ends when this is closed, at the end. GitHub would kill it.
+    let _reader = gate.reader();
+    send(&run, Signal::INT);
+    send(&run, Signal::TERM);
+    let output = finish(run);
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(143), &b"ready\n"[..]));
     farm.assert_free();
 }
 

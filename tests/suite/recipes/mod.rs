@@ -14,6 +14,7 @@ use std::{
     process::{Command, Stdio},
 };
 
+use rustix::fs::{Mode, OFlags};
 use yaml_rust2::{Yaml, YamlLoader, yaml::Hash};
 
 use crate::{
@@ -56,6 +57,31 @@ fn lines(value: &Yaml) -> String {
         Yaml::String(text) => text.clone(),
         Yaml::Array(items) => items.iter().map(lines).collect::<Vec<_>>().join("\n"),
         _ => String::new(),
+    }
+}
+
+/// A named pipe that a command reads, and so goes on when the test wants it to.
+struct Gate {
+    directory: tempfile::TempDir,
+}
+
+impl Gate {
+    fn new() -> Gate {
+        let gate = Gate { directory: tempfile::tempdir().unwrap() };
+        assert!(Command::new("mkfifo").arg(gate.path()).status().unwrap().success());
+        gate
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("gate")
+    }
+
+    /// Waits until the command has opened it to read, which ends when what is returned is dropped.
+    fn reader(&self) -> fs::File {
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        poll("the reader of the gate", || {
+            rustix::fs::open(self.path(), flags, Mode::empty()).ok().map(fs::File::from)
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use rustix::process::Signal;
 
-use super::{Farm, recipe, root};
+use super::{Farm, Gate, recipe, root};
 use crate::{
     access::wrong,
     client::{READY_THEN_WAIT, await_line, await_ready, closed_port, finish, outcome, send, start},
@@ -111,10 +111,8 @@ fn a_signal_while_the_command_runs_ends_it_and_releases() {
 fn the_service_restarts_meanwhile() {
     in_each_shell(|shell| {
         let mut farm = Farm::start();
-        let directory = tempfile::tempdir().unwrap();
-        let go = directory.path().join("go");
-        assert!(Command::new("mkfifo").arg(&go).status().unwrap().success());
-        let script = format!("echo ready; read -r line <'{}'; exit 5", go.display());
+        let gate = Gate::new();
+        let script = format!("echo ready; cat '{}'; exit 5", gate.path().display());
         // A short lease: the renewals of the holder are what it lives by.
         let arguments = ["-t", "2", "-i", "first", "A", "sh", "-c", &script];
         let mut first = start(&mut farm.script(shell, &arguments));
@@ -133,7 +131,7 @@ fn the_service_restarts_meanwhile() {
             });
         }
         farm.wait_for(1, 1);
-        fs::write(&go, "on\n").unwrap();
+        drop(gate.reader());
         assert_eq!(finish(first).status.code(), Some(5));
         assert_eq!(finish(second).stdout, b"second\n");
         assert_eq!(farm.end_of("first"), "released");
@@ -229,10 +227,8 @@ fn a_lease_that_is_lost_is_told_or_ends_the_command() {
 fn a_script_that_is_killed_holds_on_while_its_command_lives() {
     in_each_shell(|shell| {
         let farm = Farm::start();
-        let directory = tempfile::tempdir().unwrap();
-        let go = directory.path().join("go");
-        assert!(Command::new("mkfifo").arg(&go).status().unwrap().success());
-        let script = format!("echo ready; read -r line <'{}'", go.display());
+        let gate = Gate::new();
+        let script = format!("echo ready; cat '{}'", gate.path().display());
         let arguments = ["-t", "3", "-i", "orphan", "A", "sh", "-c", &script];
         let mut job = start(&mut farm.script(shell, &arguments));
         await_ready(&mut job);
@@ -242,7 +238,7 @@ fn a_script_that_is_killed_holds_on_while_its_command_lives() {
         poll("a renewal after it", || {
             (farm.guarded.look("/api/v1/claims/orphan")["expires_at"] != before).then_some(())
         });
-        fs::write(&go, "on\n").unwrap();
+        drop(gate.reader());
         assert_eq!(farm.end_of("orphan"), "released");
     });
 }
