@@ -125,8 +125,12 @@ impl Acquire {
                     pause
                 }
                 Verdict::Failed { failure, ended } => {
-                    let failure = self.explain(failure, ended, was_taken_in);
-                    return AcquireEnd::Failed { failure, may_exist: was_taken_in && !ended };
+                    let may_exist = was_taken_in && !ended;
+                    // One request that took as long as that has waited itself, and was told of nothing before.
+                    let has_waited = |longest| sent.elapsed() >= longest;
+                    let is_ours = was_taken_in || self.order.wait_timeout.is_some_and(has_waited);
+                    let failure = self.explain(failure, ended, is_ours);
+                    return AcquireEnd::Failed { failure, may_exist };
                 }
                 Verdict::Busy { why, pause } => {
                     let may_exist = was_taken_in;
@@ -173,7 +177,7 @@ impl Acquire {
 
     /// Adds what an admin said. And where a person chose the id, a claim of that id that is another one, or
     /// over, is no mystery.
-    fn explain(&self, failure: Failure, ended: bool, was_taken_in: bool) -> Failure {
+    fn explain(&self, failure: Failure, ended: bool, is_ours: bool) -> Failure {
         let mut failure = failure;
         if failure.exit == exit::REVOKED {
             let reason = Some(EndReason::Revoked);
@@ -183,7 +187,7 @@ impl Acquire {
                 reason,
             ));
         }
-        let is_old = ended && !was_taken_in;
+        let is_old = ended && !is_ours;
         if !self.order.id_chosen || !(is_old || failure.exit == exit::INTERNAL) {
             return failure;
         }

@@ -124,12 +124,17 @@ fn the_claim_is_written_as_the_service_has_it() {
 fn no_permit_in_time_has_its_exit_code() {
     let daemon = daemon();
     acquire(&daemon, &["board"]);
-    for options in [&["--no-queue"][..], &["--wait-timeout", "1s"]] {
+    let chosen = &["--wait-timeout", "1s", "--id", "mine"][..];
+    for options in [&["--no-queue"][..], &["--wait-timeout", "1s"], chosen] {
         let arguments = [&["acquire", "board", "--ttl", "1m"], options].concat();
         let (stdout, stderr) = outcome(&mut ctl(&daemon, &arguments), 75);
         assert_eq!(stdout, "");
         assert!(stderr.contains("no permit"), "{stderr}");
     }
+    // Now it is the id of another run of the job.
+    let again = [&["acquire", "board", "--ttl", "1m"], chosen].concat();
+    let (_, stderr) = outcome(&mut ctl(&daemon, &again), 65);
+    assert!(stderr.contains("its id is used up"), "{stderr}");
     assert_eq!(claims(&daemon), 1);
 }
 
