@@ -91,8 +91,8 @@ class Container:
             self.root,
             "--boot",
         ]
-        # Where this program is killed the container goes, too.
-        command = ["setpriv", "--pdeathsig", "KILL", "sh", "-c", join, "sh", *self.groups, "--", *nspawn]
+        # Where this program is killed systemd-nspawn shuts the container down. Empty control groups are left then.
+        command = ["setpriv", "--pdeathsig", "TERM", "sh", "-c", join, "sh", *self.groups, "--", *nspawn]
         with self.console.open("ab") as console:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True
