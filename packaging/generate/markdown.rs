@@ -7,8 +7,12 @@ pub(super) enum Block<'d> {
     Heading(&'d str),
     Paragraph(String),
     Code(Vec<&'d str>),
-    Items(Vec<String>),
-    Table { head: Vec<String>, rows: Vec<Vec<String>> },
+    /// Each with what stands before it: its number, or a bullet as troff has it.
+    Items(Vec<(String, String)>),
+    Table {
+        head: Vec<String>,
+        rows: Vec<Vec<String>>,
+    },
 }
 
 /// What stands below a heading, up to the next of its level.
@@ -57,23 +61,35 @@ pub(super) fn blocks(text: &str) -> Vec<Block<'_>> {
             let head = rows.remove(0);
             rows.remove(0);
             Block::Table { head, rows }
-        } else if line.starts_with("- ") {
-            let mut items: Vec<String> = Vec::new();
-            for line in run(&|next| next.starts_with("- ") || next.starts_with("  ")) {
-                match (line.strip_prefix("- "), items.last_mut()) {
-                    (None, Some(last)) => *last = format!("{last} {}", line.trim()),
-                    (item, _) => items.push(item.unwrap_or(line).to_owned()),
+        } else if item(line).is_some() {
+            let mut items: Vec<(String, String)> = Vec::new();
+            for line in run(&|next| item(next).is_some() || next.starts_with("  ")) {
+                match (item(line), items.last_mut()) {
+                    (None, Some((_, last))) => *last = format!("{last} {}", line.trim()),
+                    (begun, _) => items.extend(begun),
                 }
             }
             Block::Items(items)
         } else {
             let text = run(&|next| {
-                !next.is_empty() && !next.starts_with(['|', '#']) && !next.starts_with("- ")
+                !next.is_empty() && !next.starts_with(['|', '#']) && item(next).is_none()
             });
             Block::Paragraph(text.join(" "))
         });
     }
     blocks
+}
+
+/// What an item of a list begins with, and its first words.
+fn item(line: &str) -> Option<(String, String)> {
+    let (mark, words) = line.split_once(' ')?;
+    let number = mark.strip_suffix('.').and_then(|number| number.parse::<u32>().ok());
+    let mark = match number {
+        Some(number) => format!("{number}."),
+        None if mark == "-" => "\\(bu".to_owned(),
+        None => return None,
+    };
+    Some((mark, words.to_owned()))
 }
 
 /// Puts a text on a page; its headings become subsections.
@@ -84,7 +100,7 @@ pub(super) fn put(page: &mut Page, text: &str) {
             Block::Paragraph(text) => page.paragraph(&text),
             Block::Code(lines) => page.example(lines),
             Block::Items(items) => {
-                items.iter().for_each(|item| page.item("\\(bu", item));
+                items.iter().for_each(|(mark, text)| page.item(mark, text));
             }
             Block::Table { head, rows } => put_table(page, &head, &rows),
         }
