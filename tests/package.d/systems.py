@@ -114,6 +114,14 @@ def back_again(trial, section):
         same("# mine", trial.configuration().splitlines()[-1])
 
 
+def removed_beside_a_site(trial):
+    with check("who removes the package and leaves the site of NGINX is told"):
+        trial.container.run("cp /usr/share/semaphored/nginx/semaphored.conf /etc/nginx/conf.d/")
+        said = trial.follow("Keep the data")
+        if "NGINX will not start again" not in said:
+            raise Failed(said)
+
+
 def debian(trial):
     container, farm = trial.container, trial.farm
     trial.give(trial.earlier)
@@ -137,7 +145,7 @@ def debian(trial):
     upgraded(trial)
     checks.reboot(container, farm)
     back_again(trial, "Debian and Ubuntu")
-    trial.follow("Keep the data")
+    removed_beside_a_site(trial)
     with check("purge takes data and configuration away, and says before what"):
         said = trial.follow("Remove everything")
         if f"removing {DATA}," not in said:
@@ -152,7 +160,8 @@ def rpm(trial):
     checks.restarts(trial.container, trial.farm)
     upgraded(trial)
     back_again(trial, "RHEL and Fedora")
-    trial.follow("Keep the data", "Remove everything")
+    removed_beside_a_site(trial)
+    trial.follow("Remove everything")
     nothing_left(trial)
 
 
