@@ -95,6 +95,13 @@ impl AuditEntry {
             tries: None,
         }
     }
+
+    /// What tells the tries of one row from those of another: of which minute they are, from which address, and with which
+    /// code they were refused. Nothing for an act.
+    #[must_use]
+    pub fn tries_key(&self) -> Option<(WallTime, Option<IpAddr>, &str)> {
+        self.tries.map(|tries| (tries.minute, self.address, &*self.result))
+    }
 }
 
 /// Tries that were refused with the same code, from the same address, within a minute.

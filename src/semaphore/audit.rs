@@ -5,12 +5,15 @@
 //! there are at most [`TRIES_MAX`] such rows a minute and [`TRIES_OF_DAY_MAX`] a day; more are counted under no address. Of
 //! IPv6 the network is the address.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use super::{Refusal, Seen, Service, Shared, claims::unreadable, core::Command, state::State};
 use crate::{
     model::{AuditEntry, Event, Revision, Tries, WallTime, network_of},
-    storage::{self, AuditFilter, AuditRow, History},
+    storage::{AuditFilter, AuditRow, History},
 };
 
 /// Rows of refused tries in a minute, and in a day: some 4 MB, whoever tries what.
@@ -58,7 +61,7 @@ impl AuditTail {
         }
     }
 
-    /// Goes on with counting tries that were counted before a restart, given their rows of this minute.
+    /// Goes on with counting tries that were counted before a restart, given the newest rows in the tables.
     pub(super) fn resume(&mut self, folded: &[AuditRow], now: WallTime) {
         let minute = minute_of(now);
         let mut tries = BTreeMap::new();
@@ -129,16 +132,17 @@ fn begin(at: WallTime, time_ms: i64) -> WallTime {
 
 /// Which tries a row is about, if it is about any.
 fn try_key(entry: &AuditEntry) -> Option<TryKey> {
-    entry.tries.map(|tries| (tries.minute, entry.address, entry.result.clone()))
+    entry.tries_key().map(|(minute, address, code)| (minute, address, code.into()))
 }
 
-/// The rows of tries of this minute that are in the tables: as many as there can be, and other rows beside them.
-pub(super) fn tries_so_far(
-    history: &dyn History,
-    now: WallTime,
-) -> Result<Vec<AuditRow>, storage::Error> {
-    let since = Some(minute_of(now));
-    history.audit(&AuditFilter { since, rows_max: 10 * TRIES_MAX, ..AuditFilter::default() })
+/// The newest rows in the tables, for [`AuditTail::resume`]: as many as there can be of this minute, and as many beside them.
+/// No filter: one that finds little makes its way through a year of rows, and a start must not wait for that, nor fail.
+pub(super) fn newest_rows(history: &dyn History) -> Vec<AuditRow> {
+    let newest = AuditFilter { rows_max: 2 * TRIES_MAX, ..AuditFilter::default() };
+    history.audit(&newest).unwrap_or_else(|error| {
+        log::warn!("refused tries of this minute are counted from zero on: {error}");
+        Vec::new()
+    })
 }
 
 impl Service {
@@ -184,7 +188,9 @@ impl Service {
 
 /// Both, newest first, each once: what was folded meanwhile is in both.
 fn merged(tail: &[AuditRow], folded: Vec<AuditRow>, filter: &AuditFilter) -> Vec<AuditRow> {
-    let is_replaced = |row: &AuditRow| tail.iter().any(|newer| newer.replaces(row));
+    let newer: BTreeSet<_> = tail.iter().filter_map(|row| row.entry.tries_key()).collect();
+    let is_replaced =
+        |row: &AuditRow| row.entry.tries_key().is_some_and(|key| newer.contains(&key));
     let folded = folded.into_iter().filter(|row| !is_replaced(row));
     let taken = tail.iter().filter(|row| filter.takes(row)).cloned();
     let rows: BTreeMap<Revision, AuditRow> =
@@ -208,7 +214,10 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Actor;
+    use crate::{
+        model::{Actor, Claim, ClaimId},
+        storage::{self, Snapshot, SnapshotError, SnapshotOptions},
+    };
 
     fn refused(address: u8, code: &str) -> AuditEntry {
         AuditEntry {
@@ -248,6 +257,39 @@ mod tests {
         assert_eq!(news.len(), TRIES_MAX + 1);
         let others = news.iter().find(|entry| entry.address.is_none()).unwrap();
         assert_eq!(others.tries.unwrap().count, 1_000);
+    }
+
+    /// A log that is never looked through to its end.
+    struct Endless;
+
+    impl History for Endless {
+        fn ended_claim(&self, _: &ClaimId) -> Result<Option<Claim>, storage::Error> {
+            Ok(None)
+        }
+
+        fn audit(&self, filter: &AuditFilter) -> Result<Vec<AuditRow>, storage::Error> {
+            let newest = AuditFilter { rows_max: filter.rows_max, ..AuditFilter::default() };
+            assert_eq!(*filter, newest, "a filter may find nothing for long");
+            let what = "it was not searched in time".into();
+            Err(storage::Error::Io {
+                action: "read",
+                path: "log".into(),
+                source: std::io::Error::other::<String>(what),
+            })
+        }
+
+        fn free_bytes(&self) -> Result<Option<u64>, storage::Error> {
+            Ok(None)
+        }
+
+        fn snapshot(&self, _: &SnapshotOptions<'_>) -> Result<Snapshot, SnapshotError> {
+            Err(SnapshotError::Unsupported)
+        }
+    }
+
+    #[test]
+    fn a_start_does_not_depend_on_the_log() {
+        assert_eq!(newest_rows(&Endless), []);
     }
 
     #[test]

@@ -161,7 +161,7 @@ impl Service {
         let now = clock.now();
         let (mut state, journal_changes) = recover(storage.as_mut(), now, options.limits)?;
         let history = storage.history();
-        state.audit.resume(&audit::tries_so_far(history.as_ref(), now.wall)?, now.wall);
+        state.audit.resume(&audit::newest_rows(history.as_ref()), now.wall);
         // All that was recovered is on disk; the grants that the recovery itself makes are not.
         let committed = state.recovered_revision();
         let shared = Arc::new(Shared {

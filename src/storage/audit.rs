@@ -18,15 +18,8 @@ impl AuditRow {
     /// one minute that were refused with the same code.
     #[must_use]
     pub fn replaces(&self, older: &AuditRow) -> bool {
-        let (new, old) = (&self.entry, &older.entry);
-        match (new.tries, old.tries) {
-            (Some(new_tries), Some(old_tries)) => {
-                new_tries.minute == old_tries.minute
-                    && new.address == old.address
-                    && new.result == old.result
-            }
-            _ => false,
-        }
+        let key = self.entry.tries_key();
+        key.is_some() && key == older.entry.tries_key()
     }
 }
 
