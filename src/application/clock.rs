@@ -59,7 +59,8 @@ impl MachineClock {
     }
 }
 
-fn wall() -> WallTime {
+/// What the calendar says.
+pub(super) fn wall() -> WallTime {
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     WallTime(0).after(since_1970)
 }

@@ -8,7 +8,8 @@ use std::io::Write;
 use env_logger::{Env, fmt::Formatter};
 use log::{Level, Record};
 
-use crate::model::{WallTime, without_secrets};
+use super::clock;
+use crate::model::without_secrets;
 
 /// Starts logging. What is logged: `RUST_LOG`, or `default` where that is not set. Never the bytes of requests, for
 /// callbacks have tokens in them.
@@ -46,8 +47,7 @@ fn for_journal(out: &mut Formatter, record: &Record<'_>) -> std::io::Result<()> 
 }
 
 fn for_people(out: &mut Formatter, record: &Record<'_>) -> std::io::Result<()> {
-    let since_1970 = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    let time = WallTime(0).after(since_1970).to_rfc3339();
+    let time = clock::wall().to_rfc3339();
     let style = out.default_level_style(record.level());
     writeln!(out, "{time} {style}{:5}{style:#} {}", record.level(), one_line(record))
 }

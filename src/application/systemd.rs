@@ -26,10 +26,8 @@ use std::{
 
 use sd_notify::NotifyState;
 
-use crate::{
-    model::WallTime,
-    semaphore::{Service, Stuck},
-};
+use super::clock;
+use crate::semaphore::{Service, Stuck};
 
 /// With less a machine that is busy for some seconds would have its daemon ended: it asks itself once a second.
 const WATCHDOG_TIME_MIN: Duration = Duration::from_secs(10);
@@ -54,8 +52,7 @@ pub(super) fn reloading() {
 
 /// It goes on after that; `outcome` in words, with its time, since a status has none.
 pub(super) fn reloaded(address: SocketAddr, outcome: &str) {
-    let since_1970 = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    let time = WallTime(0).after(since_1970).to_rfc3339();
+    let time = clock::wall().to_rfc3339();
     // One line, whatever a parser has said about a file.
     let outcome = outcome.replace(char::is_control, " ");
     let status = format!("listening on {address}; {time}: {outcome}");
