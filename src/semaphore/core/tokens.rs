@@ -92,14 +92,16 @@ impl Core {
     /// claims the first. Nobody needs to be told of it any more.
     #[must_use]
     pub fn token_in_the_way(&self, now: WallTime) -> Option<&Arc<Token>> {
-        let is_over = |token: &Arc<Token>| {
+        let is_over = |token: &&Arc<Token>| {
             // One of the configuration would be missing there without a word.
             token.origin == TokenOrigin::Api
                 && token.has_expired(now)
                 && self.claims_of_token(&token.id) == 0
         };
-        let over = self.tokens.values().filter(|token| self.are_tokens_full() && is_over(token));
-        over.min_by_key(|token| token.expires_at)
+        if !self.are_tokens_full() {
+            return None;
+        }
+        self.tokens.values().filter(is_over).min_by_key(|token| token.expires_at)
     }
 
     pub(super) fn revoke_token(&mut self, tx: &mut Tx<'_>, id: TokenId) -> Result<Outcome, Error> {
