@@ -200,6 +200,13 @@ impl Daemon {
         std::fs::write(self.config_file(), without_tokens(config)).unwrap();
     }
 
+    /// Has it read its configuration again, this one, for the first time.
+    pub(crate) fn read_again(&self, config: &str) {
+        self.configure(config);
+        self.signal(Signal::HUP);
+        self.log().wait_for("the configuration was read again");
+    }
+
     /// What it logs.
     pub(crate) fn log(&self) -> &Arc<Log> {
         &self.running.as_ref().expect("it does not run").log

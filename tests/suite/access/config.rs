@@ -74,9 +74,7 @@ fn tokens_of_the_file_come_change_and_go_with_it() {
         let service = guarded.call(&reader, "GET", "/api/v1/service", "").json();
         (service["waiting_requests"] == 1).then_some(())
     });
-    fs::write(guarded.daemon.config_file(), second).unwrap();
-    guarded.daemon.signal(rustix::process::Signal::HUP);
-    guarded.daemon.log().wait_for("the configuration was read again");
+    guarded.daemon.read_again(&second);
     assert_eq!(blocked.join().unwrap().status, 401);
     assert_eq!(call(&farm, "GET", "/api/v1/token"), 401);
     assert_eq!(call(&reader, "GET", "/api/v1/semaphores"), 401);
@@ -194,27 +192,32 @@ fn a_page_on_a_wall_reads_without_a_token() {
     assert_eq!(guarded.call("sem_none_0", "GET", "/api/v1/semaphores", "").status, 401);
 }
 
+/// The semaphores A and B, an admin, and a farm with these rights.
+fn farm_and_boss_config(capacity_of_b: u32, farm: &str) -> String {
+    let boss = by_hash("boss", OTHER, "scopes = [\"admin\"]");
+    let farm = by_hash("farm1", SECRET, farm);
+    format!("[semaphores]\nA = 1\nB = {capacity_of_b}\n[auth]\n{boss}{farm}")
+}
+
+/// A daemon with one permit of each, and the token of its farm, which may claim and read everything.
+fn farm_and_boss() -> (Guarded, String) {
+    let daemon = Daemon::start(&farm_and_boss_config(1, "scopes = [\"claim\", \"read\"]"));
+    let guarded = Guarded { daemon, admin: format!("sem_boss_{OTHER}") };
+    (guarded, format!("sem_farm1_{SECRET}"))
+}
+
 #[test]
 fn what_a_reload_takes_from_a_token_it_takes_from_its_waits_too() {
-    let token = |more: &str| by_hash("farm1", SECRET, more);
-    let boss = by_hash("boss", OTHER, "scopes = [\"admin\"]");
-    let semaphores = "[semaphores]\nA = 1\nB = 1\n";
-    let wide = token("scopes = [\"claim\", \"read\"]");
-    let daemon = Daemon::start(&format!("{semaphores}[auth]\n{boss}{wide}"));
-    let guarded = Guarded { daemon, admin: format!("sem_boss_{OTHER}") };
-    let farm = format!("sem_farm1_{SECRET}");
+    let (guarded, farm) = farm_and_boss();
     guarded.admin(201, "PUT", "/api/v1/claims/held", r#"{"permits": {"B": 1}}"#);
     let claim =
         guarded.call_later(&farm, "PUT", "/api/v1/claims/c?wait=50", r#"{"permits": {"B": 1}}"#);
     guarded.wait_for_blocked(1);
     let watch = guarded.call_later(&farm, "GET", "/api/v1/semaphores?since=1000000&wait=4", "");
     guarded.wait_for_blocked(2);
-    let narrow = token("scopes = [\"read\"]\nsemaphores = [\"A\"]");
     // The same reload has a permit for it.
-    let semaphores = "[semaphores]\nA = 1\nB = 2\n";
-    fs::write(guarded.daemon.config_file(), format!("{semaphores}[auth]\n{boss}{narrow}")).unwrap();
-    guarded.daemon.signal(rustix::process::Signal::HUP);
-    guarded.daemon.log().wait_for("the configuration was read again");
+    let narrow = "scopes = [\"read\"]\nsemaphores = [\"A\"]";
+    guarded.daemon.read_again(&farm_and_boss_config(2, narrow));
     let refused = claim.join().unwrap();
     assert_eq!((refused.status, refused.code().as_str()), (403, "scope-missing"));
     assert_eq!(guarded.look("/api/v1/semaphores/B")["capacity"], 2);
@@ -227,22 +230,14 @@ fn what_a_reload_takes_from_a_token_it_takes_from_its_waits_too() {
 /// What is its own stays its own, waiting or held: else a changed pattern would end jobs that run.
 #[test]
 fn narrowed_patterns_leave_a_token_its_own_claims_and_hide_the_rest() {
-    let token = |more: &str| by_hash("farm1", SECRET, more);
-    let boss = by_hash("boss", OTHER, "scopes = [\"admin\"]");
-    let semaphores = "[semaphores]\nA = 1\nB = 1\n";
-    let wide = token("scopes = [\"claim\", \"read\"]");
-    let daemon = Daemon::start(&format!("{semaphores}[auth]\n{boss}{wide}"));
-    let guarded = Guarded { daemon, admin: format!("sem_boss_{OTHER}") };
-    let farm = format!("sem_farm1_{SECRET}");
+    let (guarded, farm) = farm_and_boss();
     let body = r#"{"permits": {"B": 1}, "ttl": "1h"}"#;
     let call = |method: &str, target: &str| guarded.call(&farm, method, target, body).status;
     assert_eq!(call("PUT", "/api/v1/claims/held"), 201);
     let wait = guarded.call_later(&farm, "PUT", "/api/v1/claims/next?wait=50", body);
     guarded.wait_for_blocked(1);
-    let narrow = token("scopes = [\"claim\", \"read\"]\nsemaphores = [\"A\"]");
-    fs::write(guarded.daemon.config_file(), format!("{semaphores}[auth]\n{boss}{narrow}")).unwrap();
-    guarded.daemon.signal(rustix::process::Signal::HUP);
-    guarded.daemon.log().wait_for("the configuration was read again");
+    let narrow = "scopes = [\"claim\", \"read\"]\nsemaphores = [\"A\"]";
+    guarded.daemon.read_again(&farm_and_boss_config(1, narrow));
     assert_eq!(call("PUT", "/api/v1/claims/new"), 404, "no new claim");
     let renew = guarded.call(&farm, "POST", "/api/v1/claims/held/renew", "");
     assert_eq!(renew.status, 200, "{renew:?}");

@@ -321,9 +321,7 @@ fn a_target_that_comes_with_sighup_can_be_tested_and_shows_no_secret() {
     assert_eq!(daemon.look("/api/v1/callbacks"), json!({ "targets": [] }));
     assert_eq!(daemon.call("POST", "/api/v1/callbacks/ci/test", "").code(), "unknown-target");
     let config = format!("[semaphores]\nlic = 1\n{}", target("ci", &receiver.url()));
-    daemon.configure(&config);
-    daemon.signal(rustix::process::Signal::HUP);
-    daemon.log().wait_for("the configuration was read again");
+    daemon.read_again(&config);
     let targets = daemon.look("/api/v1/callbacks");
     let expected = json!({ "name": "ci", "preset": "generic", "url": receiver.url(), "state": "closed", "paused_until": null, "queued": 0 });
     assert_eq!(targets["targets"], json!([expected]));
