@@ -28,7 +28,8 @@ die() {
 }
 
 # Whether a text is made of these characters alone, at least one and at most so many: is_made_of TEXT CHARACTERS MOST
-is_made_of() { [ -n "$1" ] && [ "${#1}" -le "$3" ] && [ -z "$(printf %s "$1" | tr -d "$2")" ]; }
+# The shell takes newlines off the end of what `$(…)` gives, so there is a dot behind them.
+is_made_of() { [ -n "$1" ] && [ "${#1}" -le "$3" ] && [ "$(printf %s "$1" | tr -d "$2" && echo .)" = . ]; }
 
 random() { od -An -N12 -tx1 /dev/urandom | tr -d ' \n'; }
 
@@ -141,13 +142,16 @@ acquire() {
     failing_since=
     told=0
     claimed=1
+    # The first answer comes soon, so that a job that waits says so.
+    longest_answer=1s
     while :; do
         if [ -n "$adopted" ]; then
             # The first name that a claim hears is its job's: a second job of the same claim is refused.
-            request POST "/api/v1/claims/$id/renew?wait=50s" 75 "{\"job\": \"$job\"}"
+            request POST "/api/v1/claims/$id/renew?wait=$longest_answer" 75 "{\"job\": \"$job\"}"
         else
-            request PUT "/api/v1/claims/$id?wait=50s" 75 "$body"
+            request PUT "/api/v1/claims/$id?wait=$longest_answer" 75 "$body"
         fi
+        longest_answer=50s
         case $status in
         200 | 201) return ;;
         202) tell_waiting ;;
@@ -320,7 +324,7 @@ if [ -z "$token" ] && [ -n "${SEMAPHORE_TOKEN_FILE:-}" ]; then
     token=$(cat "$SEMAPHORE_TOKEN_FILE") || die 78 'the file of SEMAPHORE_TOKEN_FILE cannot be read'
 fi
 [ -n "$token" ] || die 77 'no token: set SEMAPHORE_TOKEN, or SEMAPHORE_TOKEN_FILE to a file that has it'
-is_made_of "$token" 'A-Za-z0-9_-' 200 || die 78 'what is set as the token is none: it looks like sem_ab12_…'
+is_made_of "$token" 'A-Za-z0-9_-' 200 || die 78 'what is set as the token is none: it is one line that looks like sem_ab12_…'
 command -v curl >/dev/null || die 78 'curl is not installed'
 
 id=${adopted:-${chosen:-sh-$(random)}}

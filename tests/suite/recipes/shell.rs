@@ -4,6 +4,7 @@ use std::{
     fs,
     io::BufReader,
     process::{Child, ChildStderr, Command},
+    time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
@@ -67,7 +68,10 @@ fn it_waits_behind_a_holder() {
         let farm = Farm::start();
         farm.hold();
         let mut job = start(&mut farm.script(shell, &["A", "echo", "ran"]));
+        let since = Instant::now();
         let _more = await_told(&mut job, "waiting for A: position 1");
+        // Not only when the long request is over, of 50 s.
+        assert!(since.elapsed() < Duration::from_secs(25), "{:?}", since.elapsed());
         farm.wait_for(1, 1);
         farm.let_go();
         let output = finish(job);
@@ -172,6 +176,37 @@ fn refusals_are_told_and_have_their_exit_codes() {
         }
     }
     farm.wait_for(0, 1);
+}
+
+/// A newline is part of no token, id, name, number or duration: not at the end, where the shell would take it off, either.
+/// Behind one, what curl is told by its standard input would begin another option.
+#[test]
+fn newlines_are_refused() {
+    in_each_shell(|shell| {
+        let farm = Farm::start();
+        let token = &farm.token.token;
+        for token in [format!("{token}\n"), format!("{token}\nverbose"), format!("\n{token}")] {
+            let mut job = farm.script(shell, &["A", "echo", "ran"]);
+            let (stdout, stderr) = outcome(job.env("SEMAPHORE_TOKEN", token), 78);
+            assert!(stdout.is_empty() && stderr.contains("it is one line"), "{stderr}");
+        }
+        let cases: [(&[&str], &str); 8] = [
+            (&["-i", "job-1\n", "A"], "no claim's id"),
+            (&["-i", "job\n1", "A"], "no claim's id"),
+            (&["-i", "\njob-1", "A"], "no claim's id"),
+            (&["-c", "job-1\n"], "no claim's id"),
+            (&["A\n"], "no semaphore's name"),
+            (&["A=1\n"], "no number of permits"),
+            (&["-t", "5m\n", "A"], "no duration"),
+            (&["-u", "1\n", "A"], "no number of seconds"),
+        ];
+        for (arguments, expected) in cases {
+            let mut job = farm.script(shell, &[arguments, &["--", "echo", "ran"]].concat());
+            let (stdout, stderr) = outcome(&mut job, 64);
+            assert!(stdout.is_empty() && stderr.contains(expected), "{arguments:?}: {stderr}");
+        }
+        assert!(farm.claims().is_empty());
+    });
 }
 
 #[test]
