@@ -3,52 +3,118 @@
 use std::process::Command;
 
 use rustix::process::Signal;
-use yaml_rust2::Yaml;
 
 use super::{Farm, Gate, lines, members, recipe, yaml};
 use crate::client::{READY_THEN_WAIT, await_ready, finish, outcome, send, start};
 
-/// The steps whose condition holds, with these inputs.
-fn steps(inputs: &[(&str, &str)]) -> Vec<Yaml> {
-    let action = yaml(&recipe("github/action.yml"));
-    let steps = action["runs"]["steps"].as_vec().unwrap().clone();
-    steps.into_iter().filter(|step| holds(&lines(&step["if"]), inputs)).collect()
-}
-
+/// An input of the action: what is given, or else the default in the job that `JOB` is.
 fn input(name: &str, inputs: &[(&str, &str)]) -> String {
     if let Some((_, value)) = inputs.iter().find(|(given, _)| *given == name) {
         return (*value).to_owned();
     }
-    let default = lines(&yaml(&recipe("github/action.yml"))["inputs"][name]["default"]);
-    let default =
-        default.replace("${{ github.run_id }}", "1658").replace("${{ github.run_attempt }}", "1");
-    default.replace("${{ github.job }}", "simulate")
+    let action = yaml(&recipe("github/action.yml"));
+    assert!(!action["inputs"][name].is_badvalue(), "no input {name}");
+    let default = lines(&action["inputs"][name]["default"]);
+    JOB.iter()
+        .fold(default, |text, (name, value)| text.replace(&format!("${{{{ {name} }}}}"), value))
 }
 
-/// A condition of comparisons with texts, all of which have to hold.
-fn holds(condition: &str, inputs: &[(&str, &str)]) -> bool {
-    condition.split(" && ").all(|part| {
-        let equal = part.contains(" == ");
-        let (left, right) = part.split_once(if equal { " == " } else { " != " }).unwrap();
-        let value = input(left.strip_prefix("inputs.").unwrap(), inputs);
-        (value == right.trim_matches('\'')) == equal
-    })
-}
+/// What GitHub tells a job of itself.
+const JOB: [(&str, &str); 5] = [
+    ("github.run_id", "1658"),
+    ("github.run_attempt", "1"),
+    ("github.job", "simulate"),
+    ("strategy.job-index", "3"),
+    ("job.check_run_id", "51725241954"),
+];
 
-/// The one step that runs with these inputs. The file lives as long as what runs it.
+/// The step of the action with these inputs. The file lives as long as what runs it.
 fn step(farm: &Farm, inputs: &[(&str, &str)]) -> (Command, tempfile::NamedTempFile) {
-    let found = steps(inputs);
-    assert_eq!(found.len(), 1, "{inputs:?}");
+    let action = yaml(&recipe("github/action.yml"));
+    let steps = action["runs"]["steps"].as_vec().unwrap();
+    assert!(steps.len() == 1 && steps[0]["if"].is_badvalue(), "a step could be passed over");
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), lines(&found[0]["run"])).unwrap();
+    std::fs::write(file.path(), lines(&steps[0]["run"])).unwrap();
     let mut command = farm.job("bash");
     command.args(["--noprofile", "--norc", "-e", "-o", "pipefail"]).arg(file.path());
-    for (name, value) in members(&found[0]["env"]) {
+    for (name, value) in members(&steps[0]["env"]) {
         let value = lines(&value);
         let name_of = value.strip_prefix("${{ inputs.").and_then(|rest| rest.strip_suffix(" }}"));
         command.env(name.as_str().unwrap(), input(name_of.unwrap(), inputs));
     }
     (command, file)
+}
+
+/// What the action refuses, it refuses with an annotation, and before it makes a claim.
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let farm = Farm::start();
+    let cases: [(&[(&str, &str)], &str); 13] = [
+        (&[("do", "acquire"), ("semaphore", "A")], "needs the input 'ttl', for nothing renews"),
+        (&[("do", "acquire"), ("ttl", "2h")], "no semaphore is named"),
+        (
+            &[("do", "acquire"), ("semaphore", "A"), ("ttl", "2h"), ("run", "x")],
+            "no commands: leave",
+        ),
+        (&[("do", "acquire"), ("claim", "c1"), ("ttl", "2h")], "makes a claim of its own"),
+        (&[("semaphore", "A")], "there are no commands"),
+        (&[("semaphore", "A"), ("run", " \n")], "there are no commands"),
+        (&[("claim", "c1")], "there are no commands"),
+        (&[("run", "echo ran")], "no semaphore is named"),
+        (&[("run", "echo ran"), ("claim", "")], "no semaphore is named"),
+        (&[("do", "release"), ("run", "echo ran")], "runs no commands"),
+        (&[("do", "aquire"), ("semaphore", "A"), ("ttl", "2h")], "it is aquire"),
+        (&[("do", "Run"), ("semaphore", "A"), ("run", "echo ran")], "it is Run"),
+        (&[("do", ""), ("semaphore", "A"), ("run", "echo ran")], "it is ''"),
+    ];
+    for (inputs, expected) in cases {
+        let (mut refused, _file) = step(&farm, inputs);
+        let (stdout, _) = outcome(&mut refused, 64);
+        let annotation = stdout.strip_prefix("::error title=with-permit::").unwrap();
+        assert!(annotation.contains(expected), "{inputs:?}: {annotation}");
+        assert_eq!(stdout.lines().count(), 1, "{stdout}");
+    }
+    // What stands in an input is no command for the runner.
+    let (mut refused, _file) = step(&farm, &[("do", "x\n::add-mask::y")]);
+    assert_eq!(outcome(&mut refused, 64).0.lines().count(), 1);
+    let (mut release, _file) = step(&farm, &[("do", "release"), ("id", "")]);
+    outcome(&mut release, 64);
+    assert!(farm.claims().is_empty());
+}
+
+#[test]
+fn the_lease_is_the_semaphores_unless_it_is_said() {
+    let farm = Farm::with("[semaphores]\nA = { capacity = 1, default_ttl = \"7m\" }");
+    for (ttl, seconds) in [("", 420), ("90s", 90)] {
+        let commands = "echo \"$SEMAPHORE_CLAIM_ID\"";
+        let (mut run, _file) = step(&farm, &[("semaphore", "A"), ("run", commands), ("ttl", ttl)]);
+        let (id, _) = outcome(&mut run, 0);
+        let claim = farm.guarded.look(&format!("/api/v1/claims/{}", id.trim()));
+        assert_eq!(claim["ttl_seconds"], seconds);
+    }
+    assert_eq!(input("ttl", &[]), "", "a default would be short for one and long for another");
+}
+
+/// The default id is one of the job: jobs of a matrix, and those of a workflow that is called twice, share all else. With the
+/// same id they would share a permit.
+#[test]
+fn the_id_is_of_one_job() {
+    let default = lines(&yaml(&recipe("github/action.yml"))["inputs"]["id"]["default"]);
+    for (name, _) in JOB {
+        assert!(default.contains(&format!("${{{{ {name} }}}}")), "{name}");
+    }
+    assert_eq!(input("id", &[]), "1658-1-simulate-3-51725241954");
+}
+
+/// The commands have the variables of the job, and of the action's own none that a job may have.
+#[test]
+fn variables_of_the_job_stay() {
+    let farm = Farm::start();
+    for name in ["SEMAPHORE", "TTL", "ID", "DO", "COMMANDS", "CLAIM"] {
+        let commands = format!("echo \"${{{name}}}\"");
+        let (mut run, _file) = step(&farm, &[("semaphore", "A"), ("run", &commands)]);
+        assert_eq!(outcome(run.env(name, "the job's"), 0).0, "the job's\n");
+    }
 }
 
 #[test]
@@ -99,9 +165,10 @@ fn a_command_that_goes_on_is_left_after_the_second_signal() {
 fn a_cancel_while_it_waits_leaves_the_queue() {
     let farm = Farm::start();
     farm.hold();
-    for inputs in
-        [&[("semaphore", "A"), ("run", "true")][..], &[("do", "acquire"), ("semaphore", "A")]]
-    {
+    for inputs in [
+        &[("semaphore", "A"), ("run", "true")][..],
+        &[("do", "acquire"), ("semaphore", "A"), ("ttl", "2h")],
+    ] {
         let (mut waiting, _file) = step(&farm, inputs);
         let waiting = start(&mut waiting);
         farm.wait_for(1, 1);
@@ -116,7 +183,11 @@ fn a_permit_is_acquired_and_released_around_other_steps() {
     let farm = Farm::start();
     let (mut acquire, _file) = step(&farm, &[("do", "acquire"), ("semaphore", "A"), ("ttl", "2h")]);
     let (stdout, _) = outcome(&mut acquire, 0);
-    assert_eq!(stdout, "1658-1-simulate\n");
+    assert_eq!(stdout, "1658-1-simulate-3-51725241954\n");
+    assert_eq!(
+        farm.guarded.look("/api/v1/claims/1658-1-simulate-3-51725241954")["ttl_seconds"],
+        7200
+    );
     farm.wait_for(0, 1);
     let (mut release, _file) = step(&farm, &[("do", "release")]);
     outcome(&mut release, 0);

@@ -142,6 +142,8 @@ fn bad_shell_is_found() {
 /// The command lines of the client in a script, as words after it, with something for each variable.
 fn command_lines(script: &str) -> Vec<Vec<String>> {
     let script = script.replace("\\\n", " ");
+    // What is there if a variable is set.
+    let script = Regex::new(r"\$\{[A-Z_]+:\+([^}]*)\}").unwrap().replace_all(&script, "$1");
     let line =
         Regex::new(r"(?m)^(?:[^#\n]*[ (])?semaphorectl ((?:run|acquire|release|renew) [^\n]*)")
             .unwrap();
@@ -153,7 +155,7 @@ fn command_lines(script: &str) -> Vec<Vec<String>> {
             .get(1)
             .map_or("", |name| name.as_str())
         {
-            "TTL" | "WAIT_TIMEOUT" | "SEMAPHORE_TTL" | "PERMIT_TTL" | "PERMIT_WAIT" => "5m",
+            "SEMAPHORE_TTL" | "PERMIT_TTL" | "PERMIT_WAIT" => "5m",
             "" => "1",
             _ => "value",
         });

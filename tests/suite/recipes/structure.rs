@@ -188,13 +188,13 @@ fn github_takes_the_action_and_the_workflows() {
     let text = recipe("github/action.yml");
     let action = yaml(&text);
     assert_eq!(check_action(&action), Ok(()));
-    assert_eq!(action["runs"]["steps"].as_vec().map(Vec::len), Some(4));
+    assert_eq!(action["runs"]["steps"].as_vec().map(Vec::len), Some(1));
     for (from, to) in [
         ("using: composite", "using: composit"),
-        ("      shell: bash\n", ""),
+        ("    - shell: bash\n      run:", "    - run:"),
         ("inputs.claim }}", "inputs.clam }}"),
-        ("\"$COMMANDS\"", "\"${{ inputs.run }}\""),
-        ("    - if: inputs.do == 'acquire'", "    - post: inputs.do == 'acquire'"),
+        ("\"$PERMIT_COMMANDS\"", "\"${{ inputs.run }}\""),
+        ("    - shell: bash", "    - post: release\n      shell: bash"),
         ("description: The semaphore's", "text: The semaphore's"),
     ] {
         assert!(text.contains(from), "{from}");
