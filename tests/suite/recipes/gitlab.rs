@@ -83,6 +83,18 @@ fn the_permit_is_held_while_the_script_runs() {
 }
 
 #[test]
+fn the_lease_is_the_semaphores_unless_it_is_said() {
+    for shell in SHELLS {
+        let farm = Farm::with("[semaphores]\nA = { capacity = 1, default_ttl = \"7m\" }");
+        let job = Job::new(&farm, shell);
+        let default = lines(&hidden(".with-permit")["variables"]["SEMAPHORE_TTL"]);
+        outcome(job.script("true").env("SEMAPHORE_TTL", default), 0);
+        assert_eq!(farm.end_of("412-permit"), "released");
+        assert_eq!(farm.guarded.look("/api/v1/claims/412-permit")["ttl_seconds"], 420);
+    }
+}
+
+#[test]
 fn it_waits_for_its_turn() {
     for shell in SHELLS {
         let farm = Farm::start();
