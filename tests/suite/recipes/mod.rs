@@ -1,6 +1,7 @@
 //! The recipes for CI systems are what those systems take, and do what their pages say: the scripts in them are run, with
 //! the environment that the system would give them, against the real daemon.
 
+mod buildkite;
 mod github;
 mod gitlab;
 mod jenkins;
