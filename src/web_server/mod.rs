@@ -11,6 +11,7 @@
 //! | `kick`, one | keeps tiny_http from leaving connections behind | nothing |
 //! | `lookout`, one | sees when all `web` or all `respond` are stuck | nothing |
 //! | `probe`, one | asks the server something, ends a deaf process | its request, up to a time-out |
+//! | `turn-away`, one, from a stop to the end of the process | answers 503 | their client |
 //! | `presence`, one | notices clients that hang up while their call waits | nothing |
 //!
 //! So a release or a status request never queues behind a call that waits. No lock of this module is held
@@ -43,7 +44,7 @@ mod workers;
 use std::{
     io,
     net::SocketAddr,
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, mpsc},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -190,7 +191,7 @@ impl WebServer {
 
     /// Stops: lets no request through to the API any more (they are answered 503), waits until all that it
     /// has seen are answered, then ends the threads. Returns within [`Config::stop_time_max`] and a little;
-    /// `false` when that was too short for something.
+    /// `false` when that was too short for something. Whoever comes until the process ends is answered 503, too.
     ///
     /// The API has to have been told before, so that the calls that wait return, and the commit writer has
     /// to run on, so that the last replies can be sent. Connections stay open until the process ends.
@@ -215,29 +216,35 @@ impl WebServer {
         if let Some(presence) = &shared.presence {
             presence.stop();
         }
-        ended &= shared.turn_away_until(deadline);
+        ended &= shared.turn_away(deadline);
         ended &= join_until(others, deadline);
         answered && ended
     }
 }
 
 impl Shared {
-    /// Turns the rest away on a thread of its own, which nobody waits for beyond the deadline; tells whether it has
-    /// ended.
-    fn turn_away_until(self: &Arc<Shared>, deadline: Instant) -> bool {
-        let shared = Arc::clone(self);
+    /// From now on, until the process ends, a thread turns away what comes; it takes from tiny_http what the workers
+    /// left there. Tells whether that is done when the deadline has come.
+    fn turn_away(self: Arc<Shared>, deadline: Instant) -> bool {
+        let shared = Arc::clone(&self);
+        // Never dropped: tiny_http would answer 500 to what it still has, and who gets that cannot know what became
+        // of the request.
+        std::mem::forget(self);
+        let (done, is_done) = mpsc::channel();
         let thread = std::thread::Builder::new().name("turn-away".to_owned()).spawn(move || {
-            if let Err(error) = shared.turn_the_rest_away(deadline) {
+            let ended = shared.turn_away_the_rest().and_then(|()| {
+                // Nobody listens any more after the deadline.
+                let _ = done.send(());
+                shared.turn_away_for_ever()
+            });
+            if let Err(error) = ended {
                 log::warn!("while stopping: {error}");
             }
         });
-        match thread {
-            Ok(thread) => join_until(vec![thread], deadline),
-            Err(error) => {
-                log::warn!("while stopping: {error}");
-                false
-            }
+        if let Err(error) = thread {
+            log::warn!("while stopping: {error}");
         }
+        is_done.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok()
     }
 }
 

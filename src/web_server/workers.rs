@@ -102,16 +102,25 @@ impl Shared {
 
     /// Answers what came in after the gate was closed and that no worker took. More may come all the time, and a
     /// client that takes no answers blocks it.
-    pub(super) fn turn_the_rest_away(self: &Arc<Shared>, deadline: Instant) -> io::Result<()> {
+    pub(super) fn turn_away_the_rest(self: &Arc<Shared>) -> io::Result<()> {
         // tiny_http gives nothing once where the wait was ended, and what came after that follows.
         for _ in 0..2 {
-            while Instant::now() < deadline
-                && let Some(arrival) = Source::take(&**self)?
-            {
+            while let Some(arrival) = Source::take(&**self)? {
                 self.take(arrival);
             }
         }
         Ok(())
+    }
+
+    /// Answers what comes, until tiny_http gives up.
+    pub(super) fn turn_away_for_ever(self: &Arc<Shared>) -> io::Result<()> {
+        const LOOK_INTERVAL: Duration = Duration::from_secs(60);
+        loop {
+            // Without a time tiny_http takes the end of a wait for an error.
+            if let Some(arrival) = Source::wait(&**self, Some(LOOK_INTERVAL))? {
+                self.take(arrival);
+            }
+        }
     }
 
     fn arrived(&self, request: tiny_http::Request) -> Arrival<tiny_http::Request> {

@@ -121,6 +121,10 @@ fn a_stop_answers_everybody() {
     assert_eq!(changing.receive().status, 201);
     assert!(stopper.join().unwrap());
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    // Until the process ends nobody is left with tiny_http's 500, on old connections as on new ones.
+    for client in [&mut late, &mut Client::new(address)] {
+        assert_eq!(client.get("/healthz").status, 503);
+    }
 }
 
 #[test]
