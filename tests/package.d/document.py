@@ -23,7 +23,7 @@ STAND_INS = {
         "rpm -U --nodeps ./semaphored-*.rpm ./semaphorectl-*.rpm",
     ),
     "dnf remove semaphored semaphorectl\n": ("the same", "rpm -e semaphored semaphorectl"),
-    "dnf install nginx openssl\n": ("they are there already, from Debian", "command -v nginx && command -v openssl"),
+    "dnf install nginx openssl\n": ("Debian has no dnf; they are Debian's", "apt-get install nginx-light openssl"),
     "setsebool -P httpd_can_network_connect on\n": (
         "there is no SELinux in the container, which is looked at instead",
         "test ! -e /sys/fs/selinux/enforce",

@@ -83,5 +83,5 @@ class Farm:
         return Job(self, semaphore, f"job-{self.jobs}", environment)
 
     def until_ready(self, seconds=30):
-        asked = f"curl -fsS {LOCAL}/readyz >/dev/null 2>&1 && echo ready || true"
-        until("the service is ready", lambda: self.container.run(asked) == "ready\n", seconds)
+        asked = ["curl", "--fail", "--silent", "--output", "/dev/null", f"{LOCAL}/readyz"]
+        until("the service is ready", lambda: self.container.start_beside(*asked).wait(30) == 0, seconds)

@@ -197,8 +197,7 @@ fn site(listen: SocketAddr, upstream: SocketAddr, replace: &[(&str, &str)]) -> [
     let listens = format!("\n    listen {listen};");
     let service = format!("server {upstream} ");
     let addresses = [
-        ("\n    listen 80;", listens.as_str()),
-        ("\n    listen [::]:80;", ""),
+        ("\n    listen 127.0.0.1:80;", listens.as_str()),
         ("server 127.0.0.1:7420 ", service.as_str()),
     ];
     let mut files = FILES.map(|name| fs::read_to_string(Path::new("nginx").join(name)).unwrap());
