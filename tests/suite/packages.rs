@@ -161,16 +161,20 @@ fn both_kinds_of_packages_have_all_of_it() {
 fn versions_changelogs_and_copyright_have_one_source() {
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(output(&mut script("version")), format!("{version}\n"));
-    let changelog =
-        |form| output(script("changelog").arg(form).env("SOURCE_DATE_EPOCH", "1700000000"));
+    let changelog = |form| {
+        let who = [("DEBFULLNAME", "Some One"), ("DEBEMAIL", "one@packages.invalid")];
+        output(script("changelog").arg(form).env("SOURCE_DATE_EPOCH", "1700000000").envs(who))
+    };
     let debian = changelog("deb");
     assert!(
         debian.starts_with(&format!("semaphored ({version}) unstable; urgency=medium\n\n  * "))
     );
     let mut entries = debian.lines().filter(|line| line.starts_with("  "));
     assert!(entries.all(|line| line.chars().count() <= 80));
+    assert!(debian.contains("\n -- Some One <one@packages.invalid>  "));
     let rpm = changelog("rpm");
-    assert!(rpm.lines().next().unwrap().ends_with(&format!(" - {version}-1")), "{rpm}");
+    let first = format!(" Some One <one@packages.invalid> - {version}-1");
+    assert!(rpm.lines().next().unwrap().ends_with(&first), "{rpm}");
 
     let copyright = output(script("copyright").arg("x86_64-unknown-linux-gnu"));
     assert!(copyright.contains("\nFiles: third-party/tiny_http-"));
@@ -186,4 +190,30 @@ fn versions_changelogs_and_copyright_have_one_source() {
             assert_eq!(texts, 1, "{name}");
         }
     }
+}
+
+/// In a checkout that is the commit's; in the archive of a release, where there is no repository, what `git archive` wrote.
+#[test]
+fn the_time_of_the_packages_is_known_without_a_repository() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("packaging/commit-time");
+    fs::create_dir(path.parent().unwrap()).unwrap();
+    let of_checkout = fs::read_to_string("packaging/commit-time").unwrap();
+    let asked = |text: &str| {
+        fs::write(&path, text).unwrap();
+        let mut asked = Command::new("sh");
+        asked.arg(&path).env_remove("SOURCE_DATE_EPOCH");
+        // Where somebody has a repository around all of it, it is none of ours.
+        asked.env("GIT_CEILING_DIRECTORIES", directory.path());
+        asked
+    };
+    let archived = of_checkout.replace("$Format:%ct$", "1700000001");
+    assert_ne!(archived, of_checkout);
+    assert_eq!(output(&mut asked(&archived)), "1700000001\n");
+    assert_eq!(output(asked(&archived).env("SOURCE_DATE_EPOCH", "1700000002")), "1700000002\n");
+    let nowhere = asked(&of_checkout).output().unwrap();
+    assert_eq!(nowhere.status.code(), Some(1));
+    assert!(String::from_utf8(nowhere.stderr).unwrap().contains("set SOURCE_DATE_EPOCH"));
+    let attributes = fs::read_to_string(".gitattributes").unwrap();
+    assert!(attributes.lines().any(|line| line == "packaging/commit-time export-subst"));
 }
