@@ -5,14 +5,23 @@ import subprocess
 import time
 
 import checks
+import document
 import packages
 from checks import CONFIGURATION, DATA, check, same
 from container import Container, Failed, unit
 from farm import Farm
 
-# What is tried in which root. The newer Debian differs from the older in what installs and runs there, so the Debian
-# packages get everything in both.
+# What is tried in which root.
 OF = {"bookworm": ("debian", "rpm", "source"), "trixie": ("debian", "rpm")}
+# What an admin has written into the configuration, and no upgrade may take away.
+MINE = "# mine"
+# The section of docs/install.md that installs the packages.
+INSTALLATION = {"debian": "Debian and Ubuntu", "rpm": "RHEL and Fedora"}
+# What an admin would do who wants the version before back. The document does not say it: a backup is the way back.
+DOWNGRADE = {
+    "debian": "apt-get install --allow-downgrades ./semaphored_*.deb ./semaphorectl_*.deb",
+    "rpm": "rpm -U --nodeps --oldpackage ./semaphored-*.rpm ./semaphorectl-*.rpm",
+}
 
 
 class Trial:
@@ -39,7 +48,7 @@ class Trial:
         return self.container.run(asked % package)
 
     def add_configuration(self):
-        self.container.run(f"echo '# mine' >>{CONFIGURATION}")
+        self.container.run(f"echo '{MINE}' >>{CONFIGURATION}")
 
     def configuration(self):
         return self.container.run(f"cat {CONFIGURATION}")
@@ -72,14 +81,6 @@ def prepare(container):
     (root / "etc/apt/apt.conf.d/90test").write_text(answers)
 
 
-def installed(trial):
-    """What is the same for all kinds of packages until something is taken away."""
-    checks.clean_install(trial.container, trial.system)
-    trial.follow("First steps", "NGINX and TLS")
-    checks.declare(trial.container, trial.farm)
-    checks.way_in(trial.container, trial.farm)
-
-
 def upgraded(trial):
     trial.add_configuration()
     mine = trial.configuration()
@@ -96,7 +97,28 @@ def upgraded(trial):
         same(mine, trial.configuration())
 
 
-def back_again(trial, section):
+def downgraded(trial):
+    """As if the version that is installed had brought a newer schema; after that back to it."""
+    farm, container = trial.farm, trial.container
+    with check("an earlier version refuses a newer schema, is not tried again, and says why; nothing is lost"):
+        held = farm.admin("acquire one --ttl 2h").strip()
+        container.run("systemctl stop semaphored")
+        before = checks.schema(container)
+        checks.schema(container, 1000)
+        trial.give(trial.earlier)
+        container.run(f"cd /root/packages && {DOWNGRADE[trial.system]}", errors=True)
+        container.run("systemctl restart semaphored", code=1, errors=True)
+        checks.refuses_the_schema(container)
+        checks.schema(container, before)
+        container.run("systemctl restart semaphored")
+    trial.give(trial.dist)
+    trial.follow("Upgrade")
+    with check("the newer version goes on where it was"):
+        same([held], [claim["id"] for claim in farm.claims("one")])
+        farm.admin(f"release {held}")
+
+
+def back_again(trial):
     """Removed with its data kept, and installed again."""
     farm, container = trial.farm, trial.container
     held = farm.admin("acquire FlexLM-Riviera --ttl 2h").strip()
@@ -107,11 +129,11 @@ def back_again(trial, section):
         )
         container.run("! systemctl is-active semaphored")
         container.run("nginx -t && systemctl reload nginx && systemctl is-active nginx", errors=True)
-    trial.follow(section)
+    trial.follow(INSTALLATION[trial.system])
     with check("installed again it finds its state"):
         farm.until_ready()
         same([held], [claim["id"] for claim in farm.claims("FlexLM-Riviera")])
-        same("# mine", trial.configuration().splitlines()[-1])
+        same(True, MINE in trial.configuration().splitlines())
 
 
 def removed_beside_a_site(trial):
@@ -122,12 +144,18 @@ def removed_beside_a_site(trial):
             raise Failed(said)
 
 
-def debian(trial):
+def used(trial):
+    """What is the same for both kinds of packages: all, until the last of it is taken away."""
     container, farm = trial.container, trial.farm
     trial.give(trial.earlier)
-    trial.follow("Debian and Ubuntu")
-    installed(trial)
-    checks.long_wait(container, farm)
+    trial.follow(INSTALLATION[trial.system], "First steps", "NGINX and TLS")
+    checks.declare(container, farm)
+    upgraded(trial)
+    checks.pages(container, trial.system)
+    checks.way_in(container, farm)
+    # It takes 50 s, and the kind of packages makes no difference to NGINX.
+    if trial.system == "debian":
+        checks.long_wait(container, farm)
     checks.wrong_configuration(container, farm)
     checks.restarts(container, farm)
     checks.watchdog(container, farm)
@@ -142,27 +170,36 @@ def debian(trial):
     checks.crowd(container, farm, trial.clients)
     trial.follow("Backup")
     checks.backed_up(container, farm)
-    upgraded(trial)
     checks.reboot(container, farm)
-    back_again(trial, "Debian and Ubuntu")
+    downgraded(trial)
+    back_again(trial)
     removed_beside_a_site(trial)
+
+
+def fresh(trial):
+    """After everything was removed: these packages where there was none."""
+    # What the document says that stays, and what the reader's shell knows: NGINX has no site any more.
+    trial.container.run(f"rm -r /etc/systemd/system/semaphored.service.d {document.SHELL}")
+    trial.follow(INSTALLATION[trial.system])
+    checks.clean_install(trial.container)
+    trial.follow("First steps")
+
+
+def debian(trial):
+    used(trial)
     with check("purge takes data and configuration away, and says before what"):
         said = trial.follow("Remove everything")
         if f"removing {DATA}," not in said:
             raise Failed(said)
-        container.run(f"test ! -e {DATA} && test ! -e /etc/semaphored")
+        trial.container.run(f"test ! -e {DATA} && test ! -e /etc/semaphored")
+    fresh(trial)
 
 
 def rpm(trial):
-    trial.give(trial.earlier)
-    trial.follow("RHEL and Fedora")
-    installed(trial)
-    checks.restarts(trial.container, trial.farm)
-    upgraded(trial)
-    back_again(trial, "RHEL and Fedora")
-    removed_beside_a_site(trial)
+    used(trial)
     trial.follow("Remove everything")
     nothing_left(trial)
+    fresh(trial)
 
 
 def nothing_left(trial):
@@ -184,7 +221,7 @@ def source(trial):
         shutil.copy(trial.root / name, here / name)
     shutil.copytree(packages.target(trial.root) / "package/stage/bin", container.root / "root/programs")
     trial.follow("From source")
-    checks.clean_install(container, trial.system)
+    checks.clean_install(container)
     trial.follow("First steps", "Upgrade")
     with check("after an upgrade from source it is ready again"):
         farm.until_ready()
