@@ -167,7 +167,7 @@ impl Interface {
 
     /// The answer to a request that is not handed to the API at all, in the API's own words.
     #[must_use]
-    pub fn refuse(&self, head: &Head, error: &api::Error) -> Response {
+    pub fn refuse(head: &Head, error: &api::Error) -> Response {
         problem::of_api_error(error).for_method(head.is_head())
     }
 

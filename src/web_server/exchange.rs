@@ -9,14 +9,15 @@
 use std::{
     io::{self, Read, Write},
     net::SocketAddr,
+    time::Duration,
 };
 
 use tiny_http::{Header, StatusCode};
 
 use super::{connections::Ticket, gate::Pass};
 use crate::{
-    api::Download,
-    http_interface::{Error, Framing, Head, Response},
+    api::{self, Download},
+    http_interface::{Error, Framing, Head, Interface, Response},
 };
 
 /// tiny_http reads a body up to this length together with the head, so reading it cannot block.
@@ -53,14 +54,7 @@ impl Exchange {
     }
 
     pub(super) fn head(&self) -> Head {
-        let headers = self.request.headers().iter();
-        Head {
-            method: self.request.method().as_str().to_owned(),
-            target: self.request.url().to_owned(),
-            headers: headers
-                .map(|header| (header.field.to_string(), header.value.to_string()))
-                .collect(),
-        }
+        head_of(&self.request)
     }
 
     /// Whether reading the body may block.
@@ -75,15 +69,11 @@ impl Exchange {
     }
 
     fn has(&self, name: &'static str) -> bool {
-        self.request.headers().iter().any(|header| header.field.equiv(name))
+        has(&self.request, name)
     }
 
-    /// For a connection with this word tiny_http does not decode the body but hands out all that comes.
     fn wants_upgrade(&self) -> bool {
-        self.request.headers().iter().any(|header| {
-            header.field.equiv("Connection")
-                && header.value.as_str().to_ascii_lowercase().contains("upgrade")
-        })
+        wants_upgrade(&self.request)
     }
 
     /// Reads the body, at most `bytes_max` and one of it. Blocks if [`Exchange::has_slow_body`].
@@ -190,6 +180,56 @@ impl Exchange {
         log::warn!("leaving a connection whose requests come faster than they can be served");
         ticket.abandon();
         std::mem::forget(request);
+    }
+}
+
+fn head_of(request: &tiny_http::Request) -> Head {
+    let headers = request.headers().iter();
+    Head {
+        method: request.method().as_str().to_owned(),
+        target: request.url().to_owned(),
+        headers: headers
+            .map(|header| (header.field.to_string(), header.value.to_string()))
+            .collect(),
+    }
+}
+
+fn has(request: &tiny_http::Request, name: &'static str) -> bool {
+    request.headers().iter().any(|header| header.field.equiv(name))
+}
+
+/// For a connection with this word tiny_http does not decode the body but hands out all that comes.
+fn wants_upgrade(request: &tiny_http::Request) -> bool {
+    request.headers().iter().any(|header| {
+        header.field.equiv("Connection")
+            && header.value.as_str().to_ascii_lowercase().contains("upgrade")
+    })
+}
+
+/// Answers 503 to all that comes, until the process ends. A request whose body would have to be read from its client first
+/// is left as it is: the end closes its connection.
+///
+/// # Errors
+/// When tiny_http gives up.
+pub(super) fn turn_all_away(server: &tiny_http::Server) -> io::Result<()> {
+    const LOOK_INTERVAL: Duration = Duration::from_secs(60);
+    loop {
+        // Without a time tiny_http takes the end of a wait for an error.
+        let Some(request) = server.recv_timeout(LOOK_INTERVAL)? else { continue };
+        let is_short =
+            request.body_length().is_none_or(|bytes| bytes as u64 <= BUFFERED_BODY_BYTES_MAX);
+        if !is_short
+            || has(&request, "Transfer-Encoding")
+            || has(&request, "Expect")
+            || wants_upgrade(&request)
+        {
+            std::mem::forget(request);
+            continue;
+        }
+        let response = Interface::refuse(&head_of(&request), &api::Error::Stopping);
+        if let Err(error) = request.respond(into_tiny_http(response)) {
+            log::debug!("response not sent: {error}");
+        }
     }
 }
 

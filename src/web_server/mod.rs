@@ -103,6 +103,7 @@ impl Bound {
         let headroom = Arc::new(Headroom::new(self.config.connections_max));
         let (listener, config) = self.listen()?;
         let server = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
+        let server = Arc::new(server);
         let (responders, mut others) = Responders::start(config.responder_threads)?;
         let (kicker, kick_thread) = Kicker::start(address)?;
         others.push(kick_thread);
@@ -223,21 +224,22 @@ impl WebServer {
 }
 
 impl Shared {
-    /// From now on, until the process ends, a thread turns away what comes; it takes from tiny_http what the workers
-    /// left there. Tells whether that is done when the deadline has come.
-    fn turn_away(self: Arc<Shared>, deadline: Instant) -> bool {
-        let shared = Arc::clone(&self);
-        // Never dropped: tiny_http would answer 500 to what it still has, and who gets that cannot know what became
-        // of the request.
-        std::mem::forget(self);
+    /// Turns away what the workers have left, and from then on, until the process ends, what else comes. On a thread of its
+    /// own, which nobody waits for beyond the deadline; tells whether it is done with the rest.
+    fn turn_away(self: &Arc<Shared>, deadline: Instant) -> bool {
+        let server = Arc::clone(&self.server);
+        // Never dropped: tiny_http would answer 500 to what it still has, and who gets that cannot know what became of
+        // the request.
+        std::mem::forget(Arc::clone(&server));
+        let shared = Arc::clone(self);
         let (done, is_done) = mpsc::channel();
         let thread = std::thread::Builder::new().name("turn-away".to_owned()).spawn(move || {
-            let ended = shared.turn_away_the_rest().and_then(|()| {
-                // Nobody listens any more after the deadline.
-                let _ = done.send(());
-                shared.turn_away_for_ever()
-            });
-            if let Err(error) = ended {
+            let rest = shared.turn_the_rest_away(deadline);
+            // The API has an end now.
+            drop(shared);
+            // Nobody listens any more after the deadline.
+            let _ = done.send(());
+            if let Err(error) = rest.and_then(|()| exchange::turn_all_away(&server)) {
                 log::warn!("while stopping: {error}");
             }
         });

@@ -31,7 +31,7 @@ use crate::{
 /// What all threads of the server share.
 pub(super) struct Shared {
     pub(super) config: Config,
-    pub(super) server: tiny_http::Server,
+    pub(super) server: Arc<tiny_http::Server>,
     pub(super) interface: Arc<Interface>,
     pub(super) gate: Arc<Gate>,
     pub(super) connections: Arc<Connections<tiny_http::Request>>,
@@ -102,25 +102,16 @@ impl Shared {
 
     /// Answers what came in after the gate was closed and that no worker took. More may come all the time, and a
     /// client that takes no answers blocks it.
-    pub(super) fn turn_away_the_rest(self: &Arc<Shared>) -> io::Result<()> {
+    pub(super) fn turn_the_rest_away(self: &Arc<Shared>, deadline: Instant) -> io::Result<()> {
         // tiny_http gives nothing once where the wait was ended, and what came after that follows.
         for _ in 0..2 {
-            while let Some(arrival) = Source::take(&**self)? {
+            while Instant::now() < deadline
+                && let Some(arrival) = Source::take(&**self)?
+            {
                 self.take(arrival);
             }
         }
         Ok(())
-    }
-
-    /// Answers what comes, until tiny_http gives up.
-    pub(super) fn turn_away_for_ever(self: &Arc<Shared>) -> io::Result<()> {
-        const LOOK_INTERVAL: Duration = Duration::from_secs(60);
-        loop {
-            // Without a time tiny_http takes the end of a wait for an error.
-            if let Some(arrival) = Source::wait(&**self, Some(LOOK_INTERVAL))? {
-                self.take(arrival);
-            }
-        }
     }
 
     fn arrived(&self, request: tiny_http::Request) -> Arrival<tiny_http::Request> {
@@ -201,7 +192,7 @@ impl Shared {
                     bound: "slow_threads_max",
                     limit: self.config.slow_threads_max,
                 };
-                exchange.abandon(&self.interface.refuse(&head, &full));
+                exchange.abandon(&Interface::refuse(&head, &full));
             }
         }
     }
@@ -218,7 +209,7 @@ impl Shared {
             }
         };
         let Some(pass) = self.gate.enter() else {
-            exchange.respond(self.interface.refuse(&head, &api::Error::Stopping));
+            exchange.respond(Interface::refuse(&head, &api::Error::Stopping));
             return;
         };
         exchange.admit(pass);
