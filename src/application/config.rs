@@ -100,6 +100,8 @@ pub(crate) struct Limits {
     pub(crate) wait_max: Option<Seconds>,
     pub(crate) semaphores_max: Option<usize>,
     pub(crate) claims_max: Option<usize>,
+    /// Bytes of the texts of live claims.
+    pub(crate) claims_text_bytes_max: Option<usize>,
     pub(crate) queue_claims_max: Option<usize>,
     pub(crate) waiting_sets_max: Option<usize>,
     pub(crate) ended_ids_max: Option<usize>,
@@ -374,6 +376,7 @@ fn check_limits(limits: &Limits) -> Result<(), String> {
         ("connections_max", limits.connections_max, 0, 1_000_000),
         ("semaphores_max", limits.semaphores_max, 1, 100_000),
         ("claims_max", limits.claims_max, 1, 10_000_000),
+        ("claims_text_bytes_max", limits.claims_text_bytes_max, 1 << 10, 16 << 30),
         ("queue_claims_max", limits.queue_claims_max, 0, 10_000_000),
         ("waiting_sets_max", limits.waiting_sets_max, 1, 100_000),
         ("ended_ids_max", limits.ended_ids_max, 1, 10_000_000),

@@ -230,6 +230,9 @@ fn service_options(limits: &config::Limits, waiting_requests_max: usize) -> sema
         limits: core::Limits {
             semaphores_max: limits.semaphores_max.unwrap_or(core.semaphores_max),
             claims_max: limits.claims_max.unwrap_or(core.claims_max),
+            claims_text_bytes_max: limits
+                .claims_text_bytes_max
+                .unwrap_or(core.claims_text_bytes_max),
             queue_claims_max: limits.queue_claims_max.unwrap_or(core.queue_claims_max),
             waiting_sets_max: limits.waiting_sets_max.unwrap_or(core.waiting_sets_max),
             ended_ids_max: limits.ended_ids_max.unwrap_or(core.ended_ids_max),

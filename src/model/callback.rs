@@ -35,6 +35,20 @@ pub enum Callback {
     Url(CallbackUrl),
 }
 
+impl Callback {
+    /// Bytes of the texts that the client chose.
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
+        match self {
+            Callback::Target { name, vars } => {
+                name.as_str().len()
+                    + vars.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+            }
+            Callback::Url(url) => url.as_str().len(),
+        }
+    }
+}
+
 /// Names and values that a client gives to a target, in the order of their names: at most 32; names are a
 /// letter or `_`, then up to 63 of `A-Z a-z 0-9 _`, as environment variables are; values have up to 1,024 bytes
 /// without control characters; all of it together at most 8,192.

@@ -220,6 +220,18 @@ impl Claim {
         }
     }
 
+    /// Bytes of the texts that its client chose, which stay as they are while it lives: id, holder, labels, the names
+    /// of its semaphores, and whom its callback calls with what.
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
+        let Terms { permits, holder, labels, .. } = &*self.terms;
+        let names: usize = permits.names().map(|name| name.as_str().len()).sum();
+        let labels: usize = labels.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let holder = holder.as_ref().map_or(0, |holder| holder.as_str().len());
+        let callback = self.callback.as_ref().map_or(0, |record| record.callback.text_bytes());
+        self.id.as_str().len() + names + labels + holder + callback
+    }
+
     /// The fences, while permits are or were set aside for it.
     #[must_use]
     pub fn fences(&self) -> Option<&Fences> {

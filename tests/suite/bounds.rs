@@ -65,6 +65,28 @@ fn as_many_claims_as_there_may_be_in_all() {
 }
 
 #[test]
+fn as_much_text_as_claims_may_have_in_all() {
+    let daemon = start("claims_text_bytes_max = 1024");
+    let long = format!(
+        "\"labels\": {{{}}}",
+        (1..=4)
+            .map(|n| format!("\"l{n}\": \"{}\"", "x".repeat(256)))
+            .collect::<Vec<_>>()
+            .join(", ")
+    );
+    let body = A.replacen('{', &format!("{{{long}, "), 1);
+    assert_eq!(daemon.call("PUT", "/api/v1/claims/a", &body).status, 202);
+    assert_eq!(daemon.call("PUT", "/api/v1/claims/a", &body).status, 202, "it is there already");
+    for (id, body) in [("b", A), ("c", B)] {
+        let refused = daemon.call("PUT", &format!("/api/v1/claims/{id}?wait=50"), body);
+        assert_refused(&refused, 503, "service-full", "claims_text_bytes_max");
+    }
+    assert_all_else_goes_on(&daemon);
+    assert_eq!(daemon.call("DELETE", "/api/v1/claims/a", "").status, 204);
+    assert_eq!(daemon.call("PUT", "/api/v1/claims/c", B).status, 201, "there is room again");
+}
+
+#[test]
 fn as_many_semaphores_as_there_may_be() {
     let daemon = start("semaphores_max = 2");
     let refused = daemon.call("PUT", "/api/v1/semaphores/C", r#"{"capacity": 1}"#);

@@ -194,7 +194,9 @@ fn the_ranges_of_the_limits_are_those_of_the_code() {
     for row in row.captures_iter(&document).filter(|row| limits.contains(&row[1].to_owned())) {
         let (key, plain) = (&row[1], |text: &str| text.replace([',', ' '], ""));
         let (min, max) = (plain(&row[2]), plain(&row[3]));
-        fs::write(&file, format!("[limits]\n{key} = 99999999")).unwrap();
+        // Durations are no plain numbers.
+        let more = max.parse().map_or(99_999_999, |max: u64| max + 1);
+        fs::write(&file, format!("[limits]\n{key} = {more}")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_semaphored"));
         let output = command.args(["--check-config", "--config"]).arg(&file).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();

@@ -313,6 +313,10 @@ impl Core {
         if self.claims.len() >= self.limits.claims_max {
             return Err(Error::Full { bound: "claims_max", limit: self.limits.claims_max });
         }
+        let limit = self.limits.claims_text_bytes_max;
+        if self.text_bytes >= limit {
+            return Err(Error::Full { bound: "claims_text_bytes_max", limit });
+        }
         let semaphore = |name| self.semaphores.get(name);
         // A callback's permits are set aside at once too: it is offered, and queues as little.
         let waits = terms

@@ -121,7 +121,7 @@ impl Core {
         }
         self.sequence = self.sequence.max(sequence);
         self.ids.insert(claim.id.clone(), sequence);
-        self.count_owned(claim.owner.as_ref(), true);
+        self.count(&claim, true);
         let standing = Standing::Waiting { presence, set, wait_until };
         self.claims.insert(sequence, Live { claim, standing });
         self.update_eligible(sequence);
@@ -134,9 +134,14 @@ impl Core {
         if !live.claim.apply(event, stamp.at, stamp.revision) {
             return false;
         }
-        if let ClaimEvent::OwnerSet { token } = event {
-            self.count_owned(owner_before.as_ref(), false);
-            self.count_owned(Some(token), true);
+        match event {
+            ClaimEvent::OwnerSet { token } => {
+                self.count_owned(owner_before.as_ref(), false);
+                self.count_owned(Some(token), true);
+            }
+            // It had none: nothing else gives a claim one.
+            ClaimEvent::CallbackSet { callback } => self.text_bytes += callback.text_bytes(),
+            _ => {}
         }
         if event.leaves_state() {
             return true;
@@ -146,7 +151,7 @@ impl Core {
             ClaimEvent::Ended { reason, cooling, .. } => {
                 let Some(live) = self.claims.remove(&sequence) else { return false };
                 self.ids.remove(&live.claim.id);
-                self.count_owned(live.claim.owner.as_ref(), false);
+                self.count(&live.claim, false);
                 for (name, cooldown) in cooling {
                     let cooling = Cooling {
                         semaphore: name.clone(),

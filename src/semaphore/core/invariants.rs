@@ -31,16 +31,23 @@ impl Core {
             return Err(format!("claims name {name}, which does not exist"));
         }
         self.check_claims()?;
-        self.check_owned_counts()?;
+        self.check_counts()?;
         self.check_grants()
     }
 
-    fn check_owned_counts(&self) -> Result<(), String> {
+    fn check_counts(&self) -> Result<(), String> {
         let mut owned: BTreeMap<TokenId, u32> = BTreeMap::new();
         for owner in self.claims.values().filter_map(|live| live.claim.owner.clone()) {
             *owned.entry(owner).or_default() += 1;
         }
-        if owned == self.owned { Ok(()) } else { Err("the claims of tokens are miscounted".into()) }
+        if owned != self.owned {
+            return Err("the claims of tokens are miscounted".into());
+        }
+        let text_bytes: usize = self.claims.values().map(|live| live.claim.text_bytes()).sum();
+        if text_bytes != self.text_bytes {
+            return Err(format!("texts are {text_bytes} bytes, counted {}", self.text_bytes));
+        }
+        Ok(())
     }
 
     fn tallies(&self) -> Result<BTreeMap<&SemaphoreName, Tally>, String> {

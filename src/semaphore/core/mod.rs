@@ -75,6 +75,9 @@ pub struct Limits {
     pub semaphores_max: usize,
     /// Live claims in all, 2,000,000 by default.
     pub claims_max: usize,
+    /// Bytes of the texts of live claims ([`Claim::text_bytes`]), 64 MiB by default. The last claim may pass it. In memory
+    /// texts take about three times as much.
+    pub claims_text_bytes_max: usize,
     /// Waiting claims of one semaphore, 1,000,000 by default.
     pub queue_claims_max: usize,
     /// Distinct sets of semaphores that waiting claims name, 1,024 by default. A release looks at the
@@ -91,6 +94,7 @@ impl Default for Limits {
         Limits {
             semaphores_max: 1_000,
             claims_max: 2_000_000,
+            claims_text_bytes_max: 64 << 20,
             queue_claims_max: 1_000_000,
             waiting_sets_max: 1_024,
             ended_ids_max: 1_000_000,
@@ -242,6 +246,8 @@ pub struct Core {
     timers: Timers,
     ended: EndedIds,
     tokens: BTreeMap<TokenId, Arc<Token>>,
+    /// [`Claim::text_bytes`] of all live claims.
+    text_bytes: usize,
     /// How many live claims each token has; none of them is 0.
     owned: BTreeMap<TokenId, u32>,
     /// Claims that have ended and were not taken yet: see [`Core::take_ended`].
@@ -265,6 +271,7 @@ impl Core {
             timers: Timers::default(),
             ended: EndedIds::new(limits.ended_ids_max),
             tokens: BTreeMap::new(),
+            text_bytes: 0,
             owned: BTreeMap::new(),
             just_ended: Vec::new(),
         }

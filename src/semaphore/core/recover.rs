@@ -79,7 +79,7 @@ impl Core {
             return false;
         }
         self.sequence = self.sequence.max(sequence);
-        self.count_owned(claim.owner.as_ref(), true);
+        self.count(&claim, true);
         // `enter_standing` sets the true deadline.
         let standing = Standing::Offered { until: ServiceTime::default() };
         self.claims.insert(sequence, super::Live { claim, standing });

@@ -186,6 +186,16 @@ impl Core {
         }
     }
 
+    /// One live claim more or less.
+    pub(super) fn count(&mut self, claim: &Claim, is_more: bool) {
+        let bytes = claim.text_bytes();
+        self.text_bytes = match is_more {
+            true => self.text_bytes.saturating_add(bytes),
+            false => self.text_bytes.saturating_sub(bytes),
+        };
+        self.count_owned(claim.owner.as_ref(), is_more);
+    }
+
     /// One claim more or less of its owner.
     pub(super) fn count_owned(&mut self, owner: Option<&TokenId>, is_more: bool) {
         let Some(owner) = owner else { return };

@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use semaphored::{
     model::{
-        ClaimId, ClaimRequest, DELIVERIES_MAX, Delivery, DeliveryResult, EndReason, Origin,
-        Permits, SemaphoreName, SemaphoreSettings, SemaphoreState, Sequence, ServiceTime, Terms,
-        bounds,
+        Callback, ClaimId, ClaimRequest, DELIVERIES_MAX, Delivery, DeliveryResult, EndReason,
+        Holder, Origin, Permits, SemaphoreName, SemaphoreSettings, SemaphoreState, Sequence,
+        ServiceTime, Terms, bounds,
     },
     semaphore::core::{CLAIM_REQUESTS_MAX, Error, Outcome, Presence},
 };
@@ -205,6 +205,11 @@ impl Model {
         let limit = self.limits.claims_max;
         if self.claims.len() >= limit {
             return Err(Error::Full { bound: "claims_max", limit });
+        }
+        let limit = self.limits.claims_text_bytes_max;
+        let texts: String = self.claims.iter().map(texts).collect();
+        if texts.len() >= limit {
+            return Err(Error::Full { bound: "claims_text_bytes_max", limit });
         }
         let place = (terms.priority.value(), u64::MAX);
         let fits = |(name, weight)| {
@@ -427,4 +432,21 @@ impl Claim {
 
 pub(super) fn lingers_until(now: ServiceTime, terms: &Terms) -> ServiceTime {
     now.after(terms.queue_ttl.unwrap_or(bounds::QUEUE_TTL_DEFAULT))
+}
+
+/// All that its client has written into a claim.
+fn texts(claim: &Claim) -> String {
+    let mut texts = claim.id.as_str().to_owned();
+    texts.extend(claim.terms.permits.names().map(SemaphoreName::as_str));
+    texts.extend(claim.terms.holder.iter().map(Holder::as_str));
+    texts.extend(claim.terms.labels.iter().flat_map(|(key, value)| [key, value]));
+    match claim.callback.as_ref().map(|(callback, _)| &**callback) {
+        Some(Callback::Target { name, vars }) => {
+            texts.push_str(name.as_str());
+            texts.extend(vars.iter().flat_map(|(name, value)| [name, value]));
+        }
+        Some(Callback::Url(url)) => texts.push_str(url.as_str()),
+        None => {}
+    }
+    texts
 }

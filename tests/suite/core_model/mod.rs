@@ -86,6 +86,7 @@ fn core_does_what_the_naive_model_does_at_its_bounds() {
     let limits = Limits {
         semaphores_max: 4,
         claims_max: 9,
+        claims_text_bytes_max: 40,
         queue_claims_max: 3,
         waiting_sets_max: 3,
         ended_ids_max: 5,

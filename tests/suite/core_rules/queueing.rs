@@ -122,6 +122,7 @@ fn bounds_refuse_and_everything_else_goes_on() {
     let limits = Limits {
         semaphores_max: 2,
         claims_max: 4,
+        claims_text_bytes_max: 1_000,
         queue_claims_max: 2,
         waiting_sets_max: 1,
         ended_ids_max: 10,
@@ -140,6 +141,25 @@ fn bounds_refuse_and_everything_else_goes_on() {
          0   block e B    | queued e, granted e #1
          0   block f B    | ! claims_max = 4 is reached
          1   release b    | cancelled b
+         1   block d A    | queued d",
+    );
+}
+
+#[test]
+fn the_texts_of_live_claims_have_a_bound() {
+    // An id and a name of a semaphore: two bytes each.
+    let limits = Limits { claims_text_bytes_max: 5, ..Limits::default() };
+    check_with(
+        limits,
+        "0   set A 1      | set A
+         0   block a A    | queued a, granted a #1
+         0   block b A    | queued b
+         0   block c A    | queued c
+         0   block d A    | ! claims_text_bytes_max = 5 is reached
+         0   block b A    |
+         0   restart      |
+         1   block d A    | ! claims_text_bytes_max = 5 is reached
+         1   release a    | released a, offered b #2
          1   block d A    | queued d",
     );
 }
