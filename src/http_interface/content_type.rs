@@ -2,7 +2,7 @@
 
 use super::Error;
 
-/// Checks the content type of a body that is not empty.
+/// Checks the content type of a body that is not empty, or of a POST of a web page.
 ///
 /// A missing one is refused too, and not only for good order: a page of another site can make a browser
 /// send a body without a type, or with a form's, unasked; with `application/json` it has to ask first

@@ -387,3 +387,23 @@ fn a_download_is_named_and_measured_and_not_held_in_memory() {
         assert_eq!(response.download.is_some(), has_download, "{method}");
     }
 }
+
+/// Without tokens it might come from a browser on the service's machine.
+#[test]
+fn a_page_of_the_web_cannot_post_unasked() {
+    let post = |headers: &[(&str, &str)]| {
+        let (script, interface) = script(Ok(answer(Outcome::Ok)), false);
+        let request = request("POST", "/api/v1/semaphores/a/claims", headers, "");
+        let Handled::Ready { response, .. } = interface.handle(request, Client::default()) else {
+            panic!("blocked")
+        };
+        (response.status, script.calls.lock().len())
+    };
+    let origin = ("Origin", "https://evil.example");
+    assert_eq!(post(&[]), (200, 1), "a program");
+    assert_eq!(post(&[origin]), (415, 0));
+    assert_eq!(post(&[origin, ("Content-Type", "text/plain")]), (415, 0));
+    assert_eq!(post(&[("Origin", "null"), ("Content-Type", "multipart/form-data")]), (415, 0));
+    // A browser asks before it sends that.
+    assert_eq!(post(&[origin, ("Content-Type", "application/json")]), (200, 1));
+}
