@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{A, CONFIG, Daemon, Proxy, assert_problem, block, poll, start};
-use crate::daemon::Port;
+use crate::{daemon::Port, proxy::free_address};
 
 #[test]
 fn a_service_that_is_away_is_a_problem_document() {
@@ -66,13 +66,19 @@ fn bounds_of_nginx_are_problem_documents() {
                 .all(|id| daemon.call("GET", &format!("/api/v1/claims/{id}"), "").status == 200);
             seen.then_some(())
         });
-        let third = proxy.call("PUT", "/api/v1/claims/z?wait=50", A);
-        assert_eq!((third.status, third.code().as_str()), (429, "too-many-connections"));
-        assert_problem(&third, limit);
-        assert_eq!(third.header("Retry-After"), Some("5"));
+        for query in ["wait=50", "x=y&wait=50", "%77ait=50"] {
+            let third = proxy.call("PUT", &format!("/api/v1/claims/z?{query}"), A);
+            assert_eq!((third.status, third.code().as_str()), (429, "too-many-connections"));
+            assert_problem(&third, limit);
+            assert_eq!(third.header("Retry-After"), Some("5"));
+        }
         // Those that do not wait get through where only waiting ones are too many.
-        let status = proxy.call("POST", "/api/v1/claims/holder/renew", "").status;
-        assert_eq!(status, if limit.contains("waiting") { 200 } else { 429 });
+        for (method, target) in
+            [("POST", "/api/v1/claims/holder/renew"), ("GET", "/api/v1/claims?limit=5")]
+        {
+            let status = proxy.call(method, target, "").status;
+            assert_eq!(status, if limit.contains("waiting") { 200 } else { 429 }, "{target}");
+        }
         drop(waiting);
     }
 }
@@ -100,24 +106,40 @@ fn server_that_begins_with(first: &'static str) -> (SocketAddr, Arc<AtomicUsize>
     (address, requests)
 }
 
+/// The shipped site with its standby line in force.
+fn with_standby(service: SocketAddr, standby: SocketAddr) -> Proxy {
+    let line = format!("server {standby} ");
+    Proxy::start_with(service, &[("#server 127.0.0.1:7421 ", &line)])
+}
+
 /// With a standby, what may be repeated is sent to it. A POST that was sent is not: it could take a second
-/// permit.
+/// permit. Nor is anything after an answer: who is full says so.
 #[test]
 fn only_what_may_be_repeated_is_sent_again() {
-    for (first, of_a_post) in [("", 502), ("503 Service Unavailable", 503)] {
-        for (method, status, requests) in [
-            ("PUT", 200, 2),
-            ("GET", 200, 2),
-            ("DELETE", 200, 2),
-            ("POST", of_a_post, 1),
-            ("PATCH", of_a_post, 1),
-        ] {
+    for (method, status, requests) in
+        [("PUT", 200, 2), ("GET", 200, 2), ("DELETE", 200, 2), ("POST", 502, 1), ("PATCH", 502, 1)]
+    {
+        for (first, status, requests) in
+            [("", status, requests), ("503 Service Unavailable", 503, 1)]
+        {
             let (address, seen) = server_that_begins_with(first);
-            let standby = format!("server {address} backup;\n    keepalive 32;");
-            let proxy = Proxy::start_with(address, &[("keepalive 32;", &standby)]);
+            let proxy = with_standby(address, address);
             let answer = proxy.call(method, "/", "");
             assert_eq!(answer.status, status, "{method} after {first:?}: {answer:?}");
             assert_eq!(seen.load(Ordering::SeqCst), requests, "{method} after {first:?}");
+        }
+    }
+}
+
+/// One request that fails is no reason to keep all others from the service for a while.
+#[test]
+fn a_standby_that_is_down_takes_nothing_from_the_service() {
+    for (first, status) in [("503 Service Unavailable", 503), ("", 502)] {
+        let (address, _) = server_that_begins_with(first);
+        let proxy = with_standby(address, free_address());
+        assert_eq!(proxy.call("PUT", "/", "").status, status, "{first:?}");
+        for method in ["POST", "DELETE", "PUT"] {
+            assert_eq!(proxy.call(method, "/", "").status, 200, "{method} after {first:?}");
         }
     }
 }
