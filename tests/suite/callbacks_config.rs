@@ -1,6 +1,7 @@
 //! `[callbacks]` as an admin meets it: `--check-config`, the log at the start and at SIGHUP.
 
 use std::{
+    collections::BTreeMap,
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Stdio},
@@ -110,4 +111,34 @@ fn a_reload_that_comes_during_another_one_is_not_forgotten() {
     poll("the second configuration", || {
         (daemon.call("GET", "/api/v1/semaphores/C", "").status == 200).then_some(())
     });
+}
+
+/// A key of each target that a text declares, by the target's name; a comment behind it does not count.
+fn of_targets(text: &str, key: &str) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for section in text.split("[callbacks.targets.").skip(1) {
+        let (name, rest) = section.split_once("]\n").unwrap();
+        let lines = rest.lines().take_while(|line| !line.is_empty() && !line.starts_with("```"));
+        let lines = lines.map(|line| line.strip_prefix('#').unwrap_or(line));
+        let value = lines.filter_map(|line| line.strip_prefix(key)?.strip_prefix(" = ")).next();
+        let value = value.map_or("", |value| value.split(" #").next().unwrap().trim());
+        found.insert(name.to_owned(), value.to_owned());
+    }
+    found
+}
+
+/// The recipes name the targets of the page, and give the vars that these leave open.
+#[test]
+fn the_shipped_example_has_the_targets_of_the_page() {
+    let example = include_str!("../../packaging/example.toml");
+    let page = include_str!("../../docs/callbacks.md");
+    let mut same = 0;
+    for key in ["preset", "vars", "url", "user"] {
+        let (shipped, said) = (of_targets(example, key), of_targets(page, key));
+        for (name, value) in shipped.iter().filter(|(name, _)| said.contains_key(*name)) {
+            assert_eq!(*value, said[name], "{key} of {name}");
+            same += 1;
+        }
+    }
+    assert_eq!(same, 4 * 4, "gitlab-fpga, gitlab-sim, jenkins, github");
 }
