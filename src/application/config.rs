@@ -230,7 +230,7 @@ impl Table {
         let max_ttl = or(self.max_ttl, defaults.max_ttl);
         checked(SemaphoreSettings {
             capacity: self.capacity,
-            // A declaration opens: draining is what an admin does at run time.
+            // Of a new one: draining is what an admin does at run time, and it stays as he has it.
             state: SemaphoreState::Open,
             default_ttl: or(self.default_ttl, defaults.default_ttl.min(max_ttl)),
             max_ttl,

@@ -1,7 +1,8 @@
 //! From the configuration's semaphores to the service's.
 //!
 //! A declaration is applied when it is new or has changed since it was last applied, so what an admin
-//! changed at run time stays until the file says something new.
+//! changed at run time stays until the file says something new. Whether a semaphore drains the file cannot say: that stays
+//! as it is.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,9 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     api::{settings_changed, settings_removed},
-    model::{Actor, AuditEntry, Declaration, Origin, SemaphoreName, SemaphoreSettings},
+    model::{
+        Actor, AuditEntry, Declaration, Origin, SemaphoreName, SemaphoreSettings, SemaphoreState,
+    },
     semaphore::{Asker, Refusal, Service, SetSettings, core},
 };
 
@@ -24,13 +27,21 @@ pub(crate) fn apply(service: &Service, declared: &BTreeMap<SemaphoreName, Semaph
         }
         let change = |present: Option<&core::SemaphoreView>| {
             let old = present.map(|view| &view.settings);
-            let audit = Some(settings_changed(entry("semaphore.set", name), old, settings));
-            Ok(SetSettings { settings: settings.clone(), origin, audit })
+            // No key of the file says it, so nothing in the file takes an admin's word back.
+            let state = old.map_or(settings.state, |old| old.state);
+            let settings = SemaphoreSettings { state, ..settings.clone() };
+            let audit = Some(settings_changed(entry("semaphore.set", name), old, &settings));
+            Ok(SetSettings { settings, origin, audit })
         };
         match service.set_semaphore::<Refusal>(name, false, &Asker::default(), &change) {
             Ok(seen) => {
-                let verb = if seen.what.0 { "registered" } else { "changed" };
-                log::info!("{verb} {name} as declared: capacity {}", settings.capacity);
+                let (is_new, view) = seen.what;
+                let verb = if is_new { "registered" } else { "changed" };
+                let stays = match view.settings.state {
+                    SemaphoreState::Open => "",
+                    SemaphoreState::Draining => "; it stays draining",
+                };
+                log::info!("{verb} {name} as declared: capacity {}{stays}", settings.capacity);
             }
             Err(refusal) => log::error!(
                 "the declaration of {name} was not applied: {}; it stays as it was",

@@ -30,6 +30,33 @@ fn what_an_admin_changed_stays_until_the_file_says_something_new() {
     assert_eq!(daemon.look("/api/v1/semaphores/A")["cooldown_seconds"], 1);
 }
 
+/// The file has no key for it, so no word of the file is about it.
+#[test]
+fn a_drained_semaphore_stays_so_whatever_else_its_declaration_says() {
+    let mut daemon = Daemon::start("[semaphores]\nA = 1");
+    let drained = daemon.call("PATCH", "/api/v1/semaphores/A", r#"{"state": "draining"}"#);
+    assert_eq!(drained.status, 200);
+    let refused = |daemon: &Daemon| {
+        let body = r#"{"permits": {"A": 1}, "queue": false}"#;
+        let answer = daemon.call("PUT", "/api/v1/claims/x", body);
+        (answer.status, answer.json()["code"].clone())
+    };
+    daemon.read_again("[semaphores.A]\ncapacity = 1\ndescription = \"a board\"");
+    assert_eq!(daemon.look("/api/v1/semaphores/A")["description"], "a board");
+    assert_eq!(refused(&daemon), (409, "draining".into()));
+    daemon.log().wait_for("changed A as declared: capacity 1; it stays draining");
+    restart_with(&mut daemon, "[semaphores]\nA = 2");
+    let found = daemon.look("/api/v1/semaphores/A");
+    assert_eq!((found["capacity"].as_u64(), found["state"].as_str()), (Some(2), Some("draining")));
+    assert_eq!(refused(&daemon), (409, "draining".into()));
+    // The declaration was applied: it is not applied again over what an admin says next.
+    let opened = daemon.call("PATCH", "/api/v1/semaphores/A", r#"{"state": "open"}"#);
+    assert_eq!(opened.status, 200);
+    restart_with(&mut daemon, "[semaphores]\nA = 3");
+    assert_eq!(daemon.look("/api/v1/semaphores/A")["state"], "open");
+    assert!(!daemon.log().text().contains("stays draining"), "{}", daemon.log().text());
+}
+
 #[test]
 fn what_vanished_from_the_file_goes_unless_claims_use_it() {
     let mut daemon = Daemon::start("[semaphores]\nA = 1\nB = 1");
