@@ -26,7 +26,7 @@ impl Error {
             Error::Draining { .. } => "draining",
             Error::WouldEndClaims { .. } => "would-end-claims",
             Error::HiddenClaims { .. } => "hidden-claims",
-            Error::SemaphoreInUse { .. } => "semaphore-in-use",
+            Error::SemaphoreInUse { .. } | Error::SemaphoreCools { .. } => "semaphore-in-use",
             Error::QueueFull { .. } => "queue-full",
             Error::ServiceFull { .. } => "service-full",
             Error::CallbackRefused { .. } => "callback-refused",
@@ -92,6 +92,12 @@ impl Error {
             | Error::SemaphoreInUse { semaphore, claims } => {
                 json!({ "semaphore": semaphore, "claims": claims })
             }
+            Error::SemaphoreCools { semaphore, permits, until } => json!({
+                "semaphore": semaphore,
+                "claims": 0,
+                "cooling": permits,
+                "cooling_until": until.to_rfc3339(),
+            }),
             Error::QueueFull { semaphore, claims_max } => {
                 json!({ "semaphore": semaphore, "limit": claims_max })
             }

@@ -173,6 +173,20 @@ pub enum Error {
         /// How many live claims name it.
         claims: usize,
     },
+    /// The semaphore cannot be unregistered while permits of it cool.
+    #[error(
+        "`{semaphore}` has permits that cool; their number is {permits}, the last of them until {}; drain it and wait, or add \
+         ?force=true: registered again, it then has them at once",
+        until.to_rfc3339()
+    )]
+    SemaphoreCools {
+        /// Which.
+        semaphore: String,
+        /// How many permits.
+        permits: u64,
+        /// When the last of them has cooled.
+        until: WallTime,
+    },
     /// The queue of a semaphore has its greatest length.
     #[error("the queue of `{semaphore}` is full: {claims_max} claims wait; try again later")]
     QueueFull {

@@ -63,6 +63,9 @@ impl Api {
             core::Error::SemaphoreInUse { name, claims } => {
                 Error::SemaphoreInUse { semaphore: name.to_string(), claims }
             }
+            core::Error::SemaphoreCools { name, permits, until } => {
+                Error::SemaphoreCools { semaphore: name.to_string(), permits, until }
+            }
             core::Error::QueueFull { semaphore, claims_max } => {
                 Error::QueueFull { semaphore: semaphore.to_string(), claims_max }
             }

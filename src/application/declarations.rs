@@ -59,7 +59,8 @@ pub(crate) fn apply(service: &Service, declared: &BTreeMap<SemaphoreName, Semaph
     let _ = service.commit();
 }
 
-/// A semaphore that vanished from the file goes too, but not under its claims.
+/// A semaphore that vanished from the file goes too, but not under its claims, nor while permits cool: in the file again, it
+/// would have them at once.
 fn remove_undeclared(service: &Service, name: &SemaphoreName) {
     let row = |view: &core::SemaphoreView| {
         Some(settings_removed(entry("semaphore.remove", name), &view.settings))
@@ -67,7 +68,7 @@ fn remove_undeclared(service: &Service, name: &SemaphoreName) {
     match service.remove_semaphore(name, (false, None), &Asker::default(), &row) {
         Ok(_) => log::info!("unregistered {name}, which is not declared any more"),
         Err(refusal) => log::warn!(
-            "{name} is not declared any more and is kept: {}; drain it, and it goes at the next start or SIGHUP",
+            "{name} is not declared any more and is kept: {}; drain it, and once it is unused it goes at the next SIGHUP or start",
             reason(&refusal)
         ),
     }

@@ -43,6 +43,7 @@ pub(super) fn of_api_error(error: &api::Error) -> u16 {
         | api::Error::WouldEndClaims { .. }
         | api::Error::HiddenClaims { .. }
         | api::Error::SemaphoreInUse { .. }
+        | api::Error::SemaphoreCools { .. }
         | api::Error::NoCallback { .. }
         | api::Error::TokenDeclared { .. }
         | api::Error::TooManyDeliveries { .. }

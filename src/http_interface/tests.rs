@@ -200,6 +200,7 @@ fn api_errors() -> Vec<(api::Error, u16)> {
         (api::Error::Draining { semaphore: t("s") }, 409),
         (api::Error::WouldEndClaims { semaphore: t("s"), capacity: 1, claims: 2 }, 409),
         (api::Error::SemaphoreInUse { semaphore: t("s"), claims: 2 }, 409),
+        (api::Error::SemaphoreCools { semaphore: t("s"), permits: 2, until: WallTime(0) }, 409),
         (
             api::Error::ClaimEnded {
                 id: t("a"),

@@ -47,10 +47,10 @@ impl Service {
         Ok(Seen { what: (outcome == Outcome::Registered, view), revision })
     }
 
-    /// Unregisters a semaphore; with `force` its claims end as revoked.
+    /// Unregisters a semaphore; with `force` its claims end as revoked, and permits that cool are forgotten.
     ///
     /// # Errors
-    /// When there is none, or live claims name it and `force` is not given.
+    /// When there is none, or without `force` live claims name it or permits of it cool.
     pub fn remove_semaphore(
         &self,
         name: &SemaphoreName,

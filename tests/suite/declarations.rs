@@ -71,6 +71,33 @@ fn what_vanished_from_the_file_goes_unless_claims_use_it() {
     assert_eq!(capacity(&daemon, "A"), None);
 }
 
+/// Else its permits would be back at once, before the licence server has them.
+#[test]
+fn what_vanished_from_the_file_stays_while_its_permits_cool() {
+    let c = "[semaphores.C]\ncapacity = 1\ncooldown = \"1h\"";
+    let mut daemon = Daemon::start(c);
+    assert_eq!(daemon.call("PUT", "/api/v1/claims/x", r#"{"permits": {"C": 1}}"#).status, 201);
+    assert_eq!(daemon.call("DELETE", "/api/v1/claims/x", "").status, 204);
+    daemon.read_again("");
+    daemon.log().wait_for("C is not declared any more and is kept: 1 permits of C cool until 20");
+    restart_with(&mut daemon, c);
+    let found = daemon.look("/api/v1/semaphores/C");
+    assert_eq!((&found["cooling"], &found["available"]), (&1.into(), &0.into()), "{found}");
+
+    let refused = daemon.call("DELETE", "/api/v1/semaphores/C", "");
+    assert_eq!((refused.status, refused.code().as_str()), (409, "semaphore-in-use"));
+    let said = refused.json();
+    assert_eq!((&said["claims"], &said["cooling"]), (&0.into(), &1.into()), "{said}");
+    let until = said["cooling_until"].as_str().unwrap();
+    let detail = said["detail"].as_str().unwrap();
+    for word in ["`C`", "cool", until, "?force=true"] {
+        assert!(detail.contains(word), "{word} is not in: {detail}");
+    }
+    assert_eq!(daemon.call("DELETE", "/api/v1/semaphores/C?force=true", "").status, 204);
+    let again = daemon.call("PUT", "/api/v1/semaphores/C", r#"{"capacity": 1}"#).json();
+    assert_eq!(again["available"], 1, "{again}");
+}
+
 #[test]
 fn a_declaration_that_would_end_claims_is_refused_with_a_reason() {
     let mut daemon = Daemon::start("[semaphores]\nA = 3");

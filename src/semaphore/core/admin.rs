@@ -69,6 +69,13 @@ impl Core {
         if !claims.is_empty() && !force {
             return Err(Error::SemaphoreInUse { name: name.clone(), claims: claims.len() });
         }
+        if let Some(until) = semaphore.cooling.values().map(|(_, until)| *until).max()
+            && !force
+        {
+            let (name, permits) = (name.clone(), semaphore.cooling_permits);
+            let until = Core::wall_of(tx.stamp.now, until);
+            return Err(Error::SemaphoreCools { name, permits, until });
+        }
         self.check_seen(tx, name, &claims)?;
         for sequence in claims {
             self.end(tx, sequence, EndReason::Revoked, note.cloned());

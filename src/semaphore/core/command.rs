@@ -66,7 +66,7 @@ pub enum Command {
     RemoveSemaphore {
         /// Which.
         name: SemaphoreName,
-        /// Whether its claims may end as revoked.
+        /// Whether its claims may end as revoked, and its permits need not have cooled.
         force: bool,
         /// What the admin says to their holders.
         note: Option<Note>,
@@ -210,6 +210,16 @@ pub enum Error {
         name: SemaphoreName,
         /// How many.
         claims: usize,
+    },
+    /// Permits of the semaphore cool: unregistered and registered again it would have them at once.
+    #[error("{permits} permits of {name} cool until {}", until.to_rfc3339())]
+    SemaphoreCools {
+        /// Which.
+        name: SemaphoreName,
+        /// How many.
+        permits: u64,
+        /// When the last of them has cooled, as it looks now.
+        until: WallTime,
     },
     /// The semaphore's queue has its greatest length.
     #[error("the queue of {semaphore} is full")]

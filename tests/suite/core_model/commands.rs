@@ -334,6 +334,12 @@ impl Model {
         if !claims.is_empty() && !force {
             return Err(Error::SemaphoreInUse { name: name.clone(), claims: claims.len() });
         }
+        let cooling = self.cooling.iter().filter(|cooling| cooling.semaphore == *name);
+        if let Some(until) = cooling.map(|cooling| cooling.until).max().filter(|_| !force) {
+            let until = self.now.wall.after(until.since(self.now.service));
+            let permits = self.cooling_of(name);
+            return Err(Error::SemaphoreCools { name: name.clone(), permits, until });
+        }
         for sequence in claims {
             self.end(sequence.0, EndReason::Revoked);
         }

@@ -78,3 +78,25 @@ fn a_semaphore_in_use_is_not_removed_unless_forced() {
          3 block a2 A     | ! there is no semaphore A",
     );
 }
+
+/// Else it would be back at once, with permits that no licence server has yet.
+#[test]
+fn a_semaphore_whose_permits_cool_is_not_removed_unless_forced() {
+    check(
+        "0 set A 3 cooldown=60 | set A
+         0 block a A           | queued a, granted a #1
+         0 block b A=2         | queued b, granted b #2
+         1 release a           | released a
+         2 remove A            | ! 1 live claims name A
+         5 release b           | released b
+         6 remove A            | ! 3 permits of A cool until 1970-01-01T00:01:05.000Z
+         61 timeout            | cooled A a 1
+         61 remove A           | ! 2 permits of A cool until 1970-01-01T00:01:05.000Z
+         62 remove A force     | cooled A b 2, removed A
+         63 set A 1 cooldown=1 | set A
+         63 block c A          | queued c, granted c #3
+         64 release c          | released c
+         65 timeout            | cooled A c 1
+         65 remove A           | removed A",
+    );
+}

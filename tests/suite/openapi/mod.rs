@@ -323,6 +323,10 @@ fn semaphores(contract: &mut Contract) {
             (409, "DELETE", "/api/v1/semaphores/S", ""),
             (204, "DELETE", "/api/v1/semaphores/S?force=true&reason=why", ""),
             (404, "DELETE", "/api/v1/semaphores/S", ""),
+            (201, "PUT", "/api/v1/semaphores/T", r#"{"capacity": 1, "cooldown": "1h"}"#),
+            (201, "PUT", "/api/v1/claims/t", r#"{"permits": {"T": 1}}"#),
+            (204, "DELETE", "/api/v1/claims/t", ""),
+            (409, "DELETE", "/api/v1/semaphores/T", ""),
         ],
     );
     let patch = Request::new("PATCH", "/api/v1/semaphores/A")
