@@ -117,14 +117,19 @@ impl Gates {
         claim_gate.gate.announce();
     }
 
-    /// The requests of a token. Walks over all that block.
-    pub(super) fn entries_of(&self, token: &TokenId) -> Vec<Entry> {
+    /// The requests of a token that are `wanted`, by their claims and what they are to them. Walks over all that block.
+    pub(super) fn entries_of(
+        &self,
+        token: &TokenId,
+        wanted: impl Fn(Sequence, Role) -> bool,
+    ) -> Vec<Entry> {
         let is_its = |request: &BlockedRequest| {
             request.asker.token.as_ref().is_some_and(|asking| asking.id == *token)
         };
         let of_claim = |(sequence, claim_gate): (&Sequence, &ClaimGate)| {
             let sequence = *sequence;
             let its = claim_gate.requests.iter().filter(|request| is_its(request));
+            let its = its.filter(|request| wanted(sequence, request.role));
             its.map(|request| Entry { sequence, number: request.number }).collect::<Vec<_>>()
         };
         let mut entries: Vec<Entry> = self.claims.iter().flat_map(of_claim).collect();

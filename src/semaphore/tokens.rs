@@ -9,9 +9,12 @@ use std::{
 use super::{
     Asker, Refusal, Seen, Service, Shared,
     core::{Behalf, Command, Error, Outcome},
+    gates::Role,
     state::State,
 };
-use crate::model::{Actor, AuditEntry, Note, SecretHash, Token, TokenId, TokenText, WallTime};
+use crate::model::{
+    Actor, AuditEntry, Note, Scope, SecretHash, Token, TokenId, TokenText, WallTime,
+};
 
 /// For how long a token may make requests faster than its bound, if it made none before.
 const BURST: Duration = Duration::from_secs(10);
@@ -151,7 +154,8 @@ impl Service {
         Seen { what, revision: state.core.revision() }
     }
 
-    /// Makes a token, or changes one. If that takes a scope from it, its requests that wait end.
+    /// Makes a token, or changes one. If that takes a scope from it, its requests that wait end; but not those for claims
+    /// that it may still hold.
     ///
     /// # Errors
     /// A bound of the core.
@@ -185,7 +189,7 @@ impl Service {
         };
         let token = Token { hash, ..Token::clone(token) };
         let seen = self.shared.set_token(&mut state, token, asker.acts(audit))?;
-        self.shared.end_requests(&mut state, id);
+        self.shared.end_requests(&mut state, id, None);
         Ok(seen)
     }
 
@@ -203,7 +207,7 @@ impl Service {
         let mut state = self.shared.state.lock();
         if state.core.token(id).is_some() {
             // Before its claims end, and permits with them: none of those may go to another wait of it.
-            self.shared.end_requests(&mut state, id);
+            self.shared.end_requests(&mut state, id, None);
         }
         let command = Command::RevokeToken { id: id.clone() };
         self.shared
@@ -261,7 +265,7 @@ impl Shared {
         match self.apply_for(state, behalf, command).1 {
             Ok(Outcome::Registered | Outcome::Done) => {
                 if loses {
-                    self.end_requests(state, &token.id);
+                    self.end_requests(state, &token.id, Some(&token));
                 }
                 Ok(Seen { what: token, revision: state.core.revision() })
             }
@@ -271,11 +275,20 @@ impl Shared {
     }
 
     /// Ends the requests of a token that wait, as if their clients had hung up: no permit goes to them, and whoever runs
-    /// them finds that the token is refused.
-    fn end_requests(&self, state: &mut State, id: &TokenId) {
+    /// them finds that the token is refused. Where it is not, but does less from now on, those go on that keep a place in
+    /// a queue which is still its: who is behind them must not overtake them.
+    fn end_requests(&self, state: &mut State, id: &TokenId, remaining: Option<&Token>) {
+        let State { core, gates, .. } = &mut *state;
+        let may_hold = |sequence| {
+            remaining.filter(|token| token.allows(Scope::Claim)).is_some_and(|token| {
+                let view = core.claim_by_sequence(sequence);
+                view.is_some_and(|view| token.may_use(view.claim))
+            })
+        };
         // All before the core hears of the first: else it would grant to the second.
-        let mut ended = state.gates.entries_of(id);
-        ended.retain(|entry| state.gates.end(*entry));
+        let mut ended =
+            gates.entries_of(id, |sequence, role| role == Role::Watcher || !may_hold(sequence));
+        ended.retain(|entry| gates.end(*entry));
         for entry in ended {
             self.unblock(state, entry, true);
         }

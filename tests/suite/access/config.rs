@@ -227,6 +227,59 @@ fn what_a_reload_takes_from_a_token_it_takes_from_its_waits_too() {
     assert!(!seen.text().contains("\"B\""), "{}", seen.text());
 }
 
+/// A wait for permits needs no more than `claim`: while the token has that, nobody may overtake it.
+#[test]
+fn a_token_that_keeps_claim_keeps_its_places_and_loses_what_it_looked_at() {
+    let boss = by_hash("boss", OTHER, "scopes = [\"admin\"]");
+    let config = |scopes: &str| {
+        let farm = by_hash("farm1", SECRET, &format!("scopes = [{scopes}]"));
+        format!("[semaphores]\nA = 2\n[auth]\n{boss}{farm}")
+    };
+    let daemon = Daemon::start(&config("\"claim\", \"read\""));
+    let guarded = Guarded { daemon, admin: format!("sem_boss_{OTHER}") };
+    let farm = format!("sem_farm1_{SECRET}");
+    let one = r#"{"permits": {"A": 1}}"#;
+    guarded.admin(201, "PUT", "/api/v1/claims/held", one);
+    let two = r#"{"permits": {"A": 2}, "ttl": "1h"}"#;
+    let first = guarded.call_later(&farm, "PUT", "/api/v1/claims/w1?wait=50", two);
+    guarded.wait_for_blocked(1);
+    let second = guarded.call_later(&guarded.admin, "PUT", "/api/v1/claims/w2?wait=50", one);
+    guarded.wait_for_blocked(2);
+    let look = guarded.call_later(&farm, "GET", "/api/v1/claims/w1?wait=50", "");
+    guarded.wait_for_blocked(3);
+    guarded.daemon.read_again(&config("\"claim\""));
+    let looked = look.join().unwrap();
+    assert_eq!((looked.status, &looked.json()["state"]), (200, &"waiting".into()));
+    let behind = guarded.look("/api/v1/claims/w2");
+    assert_eq!((&behind["state"], &behind["position"]), (&"waiting".into(), &2.into()));
+    guarded.admin(204, "DELETE", "/api/v1/claims/held", "");
+    assert_eq!(first.join().unwrap().status, 201);
+    assert_eq!(guarded.call(&farm, "DELETE", "/api/v1/claims/w1", "").status, 204);
+    assert_eq!(second.join().unwrap().status, 201);
+}
+
+/// What an admin's renewal keeps for another goes with the scope: it could not be told of the grant.
+#[test]
+fn without_admin_a_token_keeps_no_claim_of_another() {
+    let config = |scopes: &str| {
+        let boss = by_hash("boss", OTHER, "scopes = [\"admin\", \"claim\"]");
+        let helper = by_hash("helper", SECRET, &format!("scopes = [{scopes}]"));
+        format!("[semaphores]\nA = 1\n[auth]\n{boss}{helper}")
+    };
+    let daemon = Daemon::start(&config("\"admin\", \"claim\""));
+    let guarded = Guarded { daemon, admin: format!("sem_boss_{OTHER}") };
+    let one = r#"{"permits": {"A": 1}}"#;
+    guarded.admin(201, "PUT", "/api/v1/claims/held", one);
+    guarded.admin(202, "PUT", "/api/v1/claims/w", one);
+    let helper = format!("sem_helper_{SECRET}");
+    let renewal = guarded.call_later(&helper, "POST", "/api/v1/claims/w/renew?wait=50", "");
+    guarded.wait_for_blocked(1);
+    guarded.daemon.read_again(&config("\"claim\""));
+    assert_eq!(renewal.join().unwrap().json()["state"], "waiting");
+    guarded.admin(204, "DELETE", "/api/v1/claims/held", "");
+    assert_ne!(guarded.look("/api/v1/claims/w")["state"], "held");
+}
+
 /// What is its own stays its own, waiting or held: else a changed pattern would end jobs that run.
 #[test]
 fn narrowed_patterns_leave_a_token_its_own_claims_and_hide_the_rest() {
