@@ -56,7 +56,7 @@ pub(super) struct Pulse {
 }
 
 impl State {
-    /// The state after recovery: grants what the recovery made grantable (all claims are present now).
+    /// The state after recovery: ends what is over by now, and grants what is grantable (all claims are present now).
     pub(super) fn recovered(core: Core, journal: &[Change], now: Now) -> State {
         let mut state = State {
             recovered_revision: core.revision(),
@@ -75,10 +75,15 @@ impl State {
         for change in journal {
             state.audit.keep(change.revision, change.at, &change.events);
         }
-        if let Err(error) = state.apply(now, Behalf::default(), Command::Resume) {
-            log::error!("resuming was refused: {error}");
+        loop {
+            if let Err(error) = state.apply(now, Behalf::default(), Command::Resume) {
+                log::error!("resuming was refused: {error}");
+                return state;
+            }
+            if !state.core.is_due(now) {
+                return state;
+            }
         }
-        state
     }
 
     pub(super) fn recovered_revision(&self) -> Revision {

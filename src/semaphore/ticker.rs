@@ -59,7 +59,7 @@ fn tick(shared: &Shared, state: &mut MutexGuard<'_, State>) {
         return;
     }
     // Each round ends a bounded number of claims and takes their deadlines away; calls come between.
-    while state.core.next_deadline(tick.now).is_some_and(|at| at <= tick.now.service) {
+    while state.core.is_due(tick.now) {
         if let Err(error) = state.apply(tick.now, Behalf::default(), Command::Timeout) {
             log::error!("a time-out was refused: {error}");
             return;

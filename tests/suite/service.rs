@@ -19,7 +19,7 @@ use semaphored::{
     },
     semaphore::{
         Asker, Attempt, ClaimLook, Clock, Options, Refusal, Service, SetSettings, Tick,
-        core::{Error, Now, Outcome},
+        core::{Error, Now, Outcome, TIMEOUT_TIMERS_MAX},
     },
     storage::{History, memory::MemoryDisk},
 };
@@ -271,6 +271,21 @@ fn a_crash_keeps_holders_and_order() {
     // Nobody blocks, so the next in the queue gets an offer, and confirms it by asking.
     assert!(matches!(again.acquire("c").0, Outcome::Waiting { .. }));
     assert!(matches!(again.acquire("b").0, Outcome::Granted(_)));
+}
+
+#[test]
+fn a_start_ends_all_waits_that_ran_out_meanwhile() {
+    let bench = Bench::new();
+    bench.acquire("holder");
+    for number in 0..2 * TIMEOUT_TIMERS_MAX + 500 {
+        let request = ClaimRequest { wait_timeout: Some(Duration::from_secs(60)), ..request() };
+        let _ = bench.service.acquire(id(&format!("{number}")), request, None, Asker::default());
+    }
+    assert!(bench.wait_for_commit(bench.service.status().revision));
+    let disk = bench.disk.clone();
+    drop(bench);
+    let again = start_after(&disk, Duration::from_secs(61));
+    assert_eq!(again.service.status().what.claims, 1, "before time passes, and calls come");
 }
 
 #[test]

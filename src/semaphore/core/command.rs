@@ -101,7 +101,7 @@ pub enum Command {
     /// Time has passed: ends what is over.
     Timeout,
     /// The state was recovered, and all waiting claims are present: ends what is over by now, then grants
-    /// what that makes grantable.
+    /// what that makes grantable. To be repeated while something is due: nothing is granted before the last time.
     Resume,
 }
 

@@ -87,10 +87,13 @@ impl Core {
         Outcome::Done
     }
 
-    /// After recovery: what was over meanwhile ends, then all is granted that can be.
+    /// After recovery: what was over meanwhile ends, and once nothing is due any more, all is granted that can be:
+    /// earlier it would be offered to claims that the next such command ends.
     pub(super) fn resume(&mut self, tx: &mut Tx<'_>) -> Outcome {
         self.end_due(tx);
-        self.settle_all(tx);
+        if !self.is_due(tx.stamp.now) {
+            self.settle_all(tx);
+        }
         Outcome::Done
     }
 

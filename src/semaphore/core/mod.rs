@@ -55,7 +55,8 @@ use crate::model::{
 /// Most requests that may block on one claim; one more is answered at once.
 pub const CLAIM_REQUESTS_MAX: u8 = 4;
 
-/// Most timers that one [`Command::Timeout`] handles, so that it stays short; the rest stays due.
+/// Most timers that one [`Command::Timeout`] or [`Command::Resume`] handles, so that it stays short, and its change small
+/// enough for one step of a fold; the rest stays due.
 pub const TIMEOUT_TIMERS_MAX: usize = 1_000;
 
 /// Both clocks at one moment.
@@ -376,6 +377,12 @@ impl Core {
     #[must_use]
     pub fn next_deadline(&self, now: Now) -> Option<ServiceTime> {
         self.timers.next(now)
+    }
+
+    /// Whether a deadline is due.
+    #[must_use]
+    pub fn is_due(&self, now: Now) -> bool {
+        self.next_deadline(now).is_some_and(|at| at <= now.service)
     }
 
     /// The claims that have ended since this was asked last, as they ended.

@@ -17,7 +17,7 @@ pub struct Contradiction {
 
 impl Core {
     /// A core from the durable state as of one revision; [`Core::replay`] the changes after it, then
-    /// apply [`Command::Resume`](super::Command::Resume).
+    /// apply [`Command::Resume`](super::Command::Resume) until nothing is due.
     ///
     /// All waiting claims are present, each live lease and offer has its full time again, cooldowns run
     /// anew. Queue order, waiting times and `wait_timeout` go on.

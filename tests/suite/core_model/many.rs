@@ -7,8 +7,8 @@ use std::{
 
 use semaphored::{
     model::{
-        ClaimId, ClaimRequest, Event, Holder, Labels, Origin, Permits, Priority, SemaphoreSettings,
-        Sequence, ServiceTime, WallTime,
+        ClaimEvent, ClaimId, ClaimRequest, EndReason, Event, Holder, Labels, Origin, Permits,
+        Priority, SemaphoreSettings, Sequence, ServiceTime, WallTime,
     },
     semaphore::core::{
         Command, Core, LIST_SCAN_MAX, Limits, ListedState, Now, Outcome, TIMEOUT_TIMERS_MAX,
@@ -48,21 +48,25 @@ fn core_with(capacity: u32) -> Core {
 /// thousandth one names a holder.
 fn acquire_many(core: &mut Core, claims: usize) {
     for number in 0..claims {
-        let weights = (0..=number % 2).map(|semaphore| (name(semaphore), 1)).collect();
-        let request = ClaimRequest {
-            permits: Permits::new(weights).unwrap(),
-            holder: if number % 1_000 == 7 { Holder::new("rare").ok() } else { None },
-            labels: Labels::default(),
-            priority: Priority::default(),
-            ttl: None,
-            queue_ttl: None,
-            offer_ttl: None,
-            wait_timeout: None,
-            queue: true,
-            callback: None,
-            fingerprint: [0; 32],
-        };
+        let request = request(number);
         apply(core, 0, Command::Acquire { id: id(number), request, blocks: true });
+    }
+}
+
+fn request(number: usize) -> ClaimRequest {
+    let weights = (0..=number % 2).map(|semaphore| (name(semaphore), 1)).collect();
+    ClaimRequest {
+        permits: Permits::new(weights).unwrap(),
+        holder: if number % 1_000 == 7 { Holder::new("rare").ok() } else { None },
+        labels: Labels::default(),
+        priority: Priority::default(),
+        ttl: None,
+        queue_ttl: None,
+        offer_ttl: None,
+        wait_timeout: None,
+        queue: true,
+        callback: None,
+        fingerprint: [0; 32],
     }
 }
 
@@ -129,6 +133,46 @@ fn a_timeout_handles_so_many_timers_and_leaves_the_rest_due() {
         let due = core.next_deadline(at_seconds(lease.0.as_secs()));
         assert_eq!(due, if left > 0 { Some(lease) } else { None });
     }
+}
+
+/// However many waits ran out while the process was down: none of them is offered what is free.
+#[test]
+fn after_a_restart_all_that_is_over_ends_before_anything_is_granted() {
+    let late = 2 * TIMEOUT_TIMERS_MAX + 500;
+    let mut core = core_with(1);
+    acquire_many(&mut core, 1);
+    for number in 1..=late + 1 {
+        let wait_timeout = (number <= late).then_some(Duration::from_secs(30));
+        let request = ClaimRequest { wait_timeout, ..request(number) };
+        apply(&mut core, 0, Command::Acquire { id: id(number), request, blocks: true });
+        // Nobody is there, so that the permit which the holder gives back stays free.
+        let sequence = Sequence(number as u64 + 1);
+        apply(&mut core, 0, Command::Unblock { sequence, closed: true });
+    }
+    apply(&mut core, 1, Command::Release { id: id(0), job: None });
+    assert_eq!(core.semaphore(&name(0)).unwrap().available, 1);
+
+    let now = at_seconds(60);
+    let mut core = Core::recover(Limits::default(), core.base(), Vec::new(), now).unwrap();
+    let mut events = Vec::new();
+    while events.is_empty() || core.is_due(now) {
+        let (_, part) = apply(&mut core, 60, Command::Resume);
+        assert!((1..=TIMEOUT_TIMERS_MAX).contains(&part.len()), "{} events in one", part.len());
+        events.extend(part);
+    }
+    let is_timeout = |event: &&Event| match event {
+        Event::Claim { event: ClaimEvent::Ended { reason, .. }, .. } => {
+            *reason == EndReason::WaitTimeout
+        }
+        _ => false,
+    };
+    let ended = events.iter().take_while(is_timeout).count();
+    assert_eq!(ended, late, "first all have ended that waited too long");
+    let others = &events[ended..];
+    let offered =
+        |event: &Event| matches!(event, Event::Claim { event: ClaimEvent::Offered { .. }, .. });
+    assert!(others.len() == 1 && offered(&others[0]), "then the last was offered: {others:?}");
+    core.check_invariants().unwrap();
 }
 
 /// A page looks at a bounded number of claims, so it may have none and still not be the last.
