@@ -119,14 +119,12 @@ impl Api {
             let (id, limit) = (claim.id.to_string(), DELIVERIES_MAX);
             return Err(Reply::error(Error::TooManyDeliveries { id, limit }, revision));
         }
-        if let Some(row) = call.on_another("delivery.retry", &claim.id)
-            && call.caller.token().is_some_and(|token| claim.owner.as_ref() != Some(&token.id))
-        {
-            let noted = self.service.note_act(*row(claim));
-            noted.map_err(|refusal| self.refused(&call.caller, refusal))?;
-        }
+        let is_others =
+            call.caller.token().is_some_and(|token| claim.owner.as_ref() != Some(&token.id));
+        let row = call.on_another("delivery.retry", &claim.id).filter(|_| is_others);
+        let noted = self.note_act(&call.caller, row.map(|row| row(claim)))?;
         self.callbacks.ask(claim.sequence);
-        self.deliveries(Outcome::Accepted, claim, revision)
+        self.deliveries(Outcome::Accepted, claim, revision.max(noted))
     }
 
     fn look_at(&self, call: &Admitted<'_>, id: &ClaimId) -> Result<Seen<ClaimLook>, Reply> {
@@ -210,9 +208,13 @@ struct BlockedTest {
 impl Blocked for BlockedTest {
     fn wait(self: Box<Self>) -> Reply {
         let BlockedTest { api, caller, row, test, target } = *self;
-        // Before: whatever becomes of the service meanwhile, a job may have been started.
-        if let Err(refused) = api.note_act(&caller, row) {
-            return refused;
+        // Before, and on disk: whatever becomes of the service meanwhile, a job may have been started.
+        let noted = match api.note_act(&caller, row) {
+            Ok(noted) => noted,
+            Err(refused) => return refused,
+        };
+        if !api.service.wait_for_commit(noted) {
+            return Error::Stopping.into();
         }
         let Tested { webhook_id, delivery } = test.run();
         let tried = DeliveryBody::new(1, &delivery);
@@ -225,7 +227,7 @@ impl Blocked for BlockedTest {
             "duration_seconds": tried.duration_seconds,
             "webhook_id": webhook_id,
         });
-        Reply::json(Outcome::Ok, &body, Revision(0))
+        Reply::json(Outcome::Ok, &body, noted)
     }
 }
 

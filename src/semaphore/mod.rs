@@ -13,7 +13,8 @@
 //! together with either. The storage has a lock of its own, taken before the state's (`commit`). Two threads
 //! belong to the service, the commit writer (`commit`) and the ticker
 //! (`ticker`); everything else runs on the caller's thread. Only [`BlockedClaim::wait`] and the
-//! watching calls block, and [`Service::commit`] and [`Service::begin_delivery`] for the time of one.
+//! watching calls block, and [`Service::commit`], [`Service::wait_for_commit`] and [`Service::begin_delivery`] for the time
+//! of one.
 //!
 //! # What may fail
 //!
@@ -40,7 +41,7 @@ mod ticker;
 mod tokens;
 
 use std::{
-    sync::{Arc, OnceLock, atomic::AtomicBool},
+    sync::{Arc, OnceLock, atomic::AtomicBool, mpsc},
     thread::JoinHandle,
     time::Duration,
 };
@@ -236,6 +237,21 @@ impl Service {
     /// takes.
     pub fn commit(&self) -> bool {
         self.shared.commit()
+    }
+
+    /// Returns when `revision` is durable. Blocks for as long as the disk takes, and until the process ends when the storage
+    /// fails; `false` should it go on all the same.
+    #[must_use]
+    pub fn wait_for_commit(&self, revision: Revision) -> bool {
+        let (safe, is_safe) = mpsc::sync_channel(1);
+        let tell = move || {
+            // Whoever waits for it is below.
+            let _ = safe.send(());
+        };
+        if self.after_commit(revision, Box::new(tell)) {
+            self.commit();
+        }
+        is_safe.recv().is_ok()
     }
 
     /// The last durable revision.

@@ -8,10 +8,7 @@
 //!
 //! The handler runs on the thread that committed, so it must be short.
 
-use std::{
-    sync::{Arc, mpsc},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use super::{
     ClaimStatus, Service, Shared,
@@ -70,15 +67,7 @@ impl Service {
             }
             state.core.revision()
         };
-        let (safe, is_safe) = mpsc::sync_channel(1);
-        let tell = move || {
-            // Whoever waits for it is below.
-            let _ = safe.send(());
-        };
-        if self.after_commit(revision, Box::new(tell)) {
-            self.commit();
-        }
-        is_safe.recv().is_ok()
+        self.wait_for_commit(revision)
     }
 
     /// Notes what came of calling a claim's callback: of the call that began then, if one did. Safe within half a

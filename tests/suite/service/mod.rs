@@ -1,5 +1,7 @@
 //! The service without sockets: commits, crashes, and time that the test moves.
 
+mod replies;
+
 use std::{
     sync::{
         Arc,
@@ -11,8 +13,6 @@ use std::{
 
 use parking_lot::Mutex;
 use semaphored::{
-    api::{self, Api, Call, Calls, Endpoint, Reply, Step},
-    callbacks::{Callbacks, Registry},
     model::{
         Callback, ClaimId, ClaimRequest, EndReason, Labels, Origin, Permits, Priority, Revision,
         SemaphoreName, SemaphoreSettings, ServiceTime, TargetName, Vars, WallTime,
@@ -99,6 +99,13 @@ fn request() -> ClaimRequest {
         callback: None,
         fingerprint: [0; 32],
     }
+}
+
+/// The same with a callback.
+fn called_back() -> ClaimRequest {
+    let target = TargetName::new("ci").unwrap();
+    let callback = Callback::Target { name: target, vars: Vars::default() };
+    ClaimRequest { callback: Some(Arc::new(callback)), ..request() }
 }
 
 /// Whether `revision` is safe before the deadline.
@@ -212,48 +219,6 @@ fn replies_of_many_threads_are_all_committed_at_once() {
     // One in twenty left to the ticker would take ten times that.
     let ticks_max = u32::try_from(2 * CYCLES / 20).unwrap();
     assert!(took < ticks_max * Duration::from_millis(500), "{took:?}");
-}
-
-/// A refusal tells what is there, too: that a semaphore is gone, that a lease would be too long now.
-#[test]
-fn no_refusal_is_answered_that_a_failed_commit_could_undo() {
-    let patch = |body: &str| (Endpoint::PatchSemaphore("A".into()), body.to_owned());
-    let remove = (Endpoint::DeleteSemaphore("A".into()), String::new());
-    for (change, refused) in [
-        (remove, patch(r#"{"cooldown": 1}"#)),
-        (patch(r#"{"max_ttl": 10, "default_ttl": 10}"#), patch(r#"{"default_ttl": 60}"#)),
-    ] {
-        let Bench { disk, service, failed, .. } = Bench::new();
-        let callbacks = Callbacks::start(&service, Registry::default(), Box::new(api::claim_json));
-        let callbacks = Arc::new(callbacks.unwrap());
-        let options = api::Options { auth: api::Auth::Off, ..api::Options::default() };
-        let api = Api::new(Arc::clone(&service), callbacks, options);
-        let call = |(endpoint, body): (Endpoint, String)| -> Reply {
-            let call = Call {
-                endpoint,
-                method: String::new(),
-                path: String::new(),
-                credentials: api::Credentials::None,
-                address: None,
-                query: Vec::new(),
-                prefer_wait: None,
-                body: body.into(),
-                peer: None,
-            };
-            match api.handle(call) {
-                Step::Done(reply) => reply,
-                Step::Blocked(_) => panic!("it blocks"),
-            }
-        };
-        poll("the first commit", || (service.committed() > Revision(0)).then_some(()));
-        disk.fail_next_append(false);
-        let changed = call(change);
-        assert!(changed.result.is_ok());
-        failed.recv_timeout(DEADLINE).unwrap();
-        let refused = call(refused);
-        assert!(refused.result.is_err());
-        assert!(refused.after > service.committed(), "{refused:?} would be sent");
-    }
 }
 
 #[test]
@@ -388,11 +353,8 @@ fn a_call_does_not_begin_before_it_is_on_disk_that_it_does() {
     let Bench { disk, service, failed, .. } = Bench::new();
     let (sender, due) = mpsc::channel();
     service.on_callback_due(Box::new(move |sequence| sender.send(sequence).unwrap()));
-    let target = TargetName::new("ci").unwrap();
-    let callback = Callback::Target { name: target, vars: Vars::default() };
-    let request = ClaimRequest { callback: Some(Arc::new(callback)), ..request() };
     let Attempt::Done(Ok((Outcome::Offered(_), status))) =
-        service.acquire(id("a"), request, None, Asker::default())
+        service.acquire(id("a"), called_back(), None, Asker::default())
     else {
         panic!("it is not offered");
     };
