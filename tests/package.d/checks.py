@@ -1,6 +1,9 @@
 """What is looked at on a booted system. Each check has a line that says what; the first that fails ends the test."""
 
+import base64
 import contextlib
+import hashlib
+import hmac
 import json
 import re
 import sqlite3
@@ -229,13 +232,20 @@ END
             claim = farm.admin("acquire one --callback hook").strip()
             calls = until("it is called", lambda: [line for line in output.read_text().splitlines() if claim in line])
             sent = json.loads(calls[0])
-            if "webhook-signature" not in sent["headers"]:
-                raise Failed(str(sent))
+            key = container.run("cat /etc/semaphored/hook.key").strip().removeprefix("whsec_")
+            same(signature(key, sent["headers"], sent["body"]), sent["headers"]["webhook-signature"])
             until("the delivery is in the record", lambda: "204" in farm.admin(f"deliveries {claim}"))
             farm.admin(f"release {claim}")
         finally:
             receiver.kill()
             receiver.wait()
+
+
+def signature(key, headers, body):
+    """That of Standard Webhooks."""
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.{body}"
+    digest = hmac.new(base64.b64decode(key), signed.encode(), hashlib.sha256).digest()
+    return f"v1,{base64.b64encode(digest).decode()}"
 
 
 def isolated(container, farm):
@@ -285,6 +295,26 @@ def socket_unit(container, farm, clients):
         same("inactive", unit(container, "ActiveState"))
         farm.until_ready()
         same("active", unit(container, "ActiveState"))
+
+
+def socket_given_up(container):
+    with check("with semaphored.socket, a service that cannot start has systemd give the socket up"):
+        container.run(f"cp {CONFIGURATION} /root/right.toml && echo 'wrong' >>{CONFIGURATION}")
+        container.run("systemctl restart semaphored", code=1, errors=True)
+
+        def given_up():
+            container.start_beside("curl", "--silent", "--max-time", 1, f"{LOCAL}/readyz").wait(10)
+            said = container.run("systemctl show semaphored.socket --property=ActiveState --property=Result")
+            return "ActiveState=failed" in said and "Result=trigger-limit-hit" in said
+
+        until("the socket has failed", given_up)
+        container.run(f"cp /root/right.toml {CONFIGURATION}")
+
+
+def socket_is_back(container, farm):
+    with check("the socket is back, with the service on it"):
+        farm.until_ready()
+        same("active", container.run("systemctl is-active semaphored.socket").strip())
 
 
 def crowd(container, farm, clients, count=2000):

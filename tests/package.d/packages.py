@@ -164,7 +164,9 @@ def earlier_source(root):
     """Its name, and it as an archive. A checkout may come without its history: then it is earlier than itself."""
     name = EARLIER_COMMIT
     if subprocess.run(["git", "cat-file", "-e", f"{name}^{{commit}}"], cwd=root, stderr=subprocess.DEVNULL).returncode:
-        print(f"tests/package: the history here does not go back to {name}: the earlier packages are of this commit")
+        print(
+            f"tests/package: no history back to {name} here: the earlier packages are of this commit, with another number"
+        )
         name = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=root, check=True, capture_output=True, text=True
         ).stdout.strip()

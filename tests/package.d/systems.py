@@ -118,6 +118,28 @@ def downgraded(trial):
         farm.admin(f"release {held}")
 
 
+def installed_again(trial):
+    """An upgrade is the same for a service that does not run; of the same version, dpkg and RPM have to be told so."""
+    container, system = trial.container, trial.system
+    command = {
+        "debian": "apt-get install --reinstall ./semaphored_*.deb",
+        "rpm": "rpm -U --nodeps --replacepkgs ./semaphored-*.rpm",
+    }[system]
+    # What the document says of a service that is stopped and no more, that is disabled, and that is masked.
+    for command_before, expected, command_after in (
+        ("stop", {"debian": "active", "rpm": "inactive"}[system], "start"),
+        ("disable --now", "inactive", "enable --now"),
+        ("mask --now", "inactive", "unmask"),
+    ):
+        with check(f"installed over a service after `systemctl {command_before}`: it is {expected}"):
+            container.run(f"systemctl {command_before} semaphored", errors=True)
+            container.run(f"cd /root/packages && {command}", errors=True)
+            same(expected, unit(container, "ActiveState"))
+            container.run(f"systemctl {command_after} semaphored && systemctl start semaphored", errors=True)
+            trial.farm.until_ready()
+            same("enabled", unit(container, "UnitFileState"))
+
+
 def back_again(trial):
     """Removed with its data kept, and installed again."""
     farm, container = trial.farm, trial.container
@@ -159,19 +181,23 @@ def used(trial):
     checks.wrong_configuration(container, farm)
     checks.restarts(container, farm)
     checks.watchdog(container, farm)
-    checks.presence(container, farm)
-    checks.callback(container, farm, trial.clients)
     trial.follow("Without callbacks to other machines")
     checks.isolated(container, farm)
+    checks.presence(container, farm)
+    checks.callback(container, farm, trial.clients)
     checks.own_socket(container, farm, trial.clients)
     trial.follow("The socket")
     checks.socket_unit(container, farm, trial.clients)
+    checks.socket_given_up(container)
+    trial.follow("When the socket was given up")
+    checks.socket_is_back(container, farm)
     trial.follow("Back to a socket of its own")
     checks.crowd(container, farm, trial.clients)
     trial.follow("Backup")
     checks.backed_up(container, farm)
     checks.reboot(container, farm)
     downgraded(trial)
+    installed_again(trial)
     back_again(trial)
     removed_beside_a_site(trial)
 
