@@ -217,3 +217,44 @@ fn the_time_of_the_packages_is_known_without_a_repository() {
     let attributes = fs::read_to_string(".gitattributes").unwrap();
     assert!(attributes.lines().any(|line| line == "packaging/commit-time export-subst"));
 }
+
+/// The maintainer script of Debian, on directories of the test.
+#[test]
+fn a_removal_keeps_the_data_and_a_purge_says_what_it_removes() {
+    let directory = tempfile::tempdir().unwrap();
+    let (data, settings) = (directory.path().join("data"), directory.path().join("settings"));
+    let config = settings.join("semaphored.toml");
+    let script = POSTRM
+        .replace("\ndata=/var/lib/semaphored\n", &format!("\ndata={}\n", data.display()))
+        .replace("\nsettings=/etc/semaphored\n", &format!("\nsettings={}\n", settings.display()));
+    let run = |argument: &str| {
+        let mut shell = Command::new("sh");
+        let done = shell.args(["-c", &script, "postrm", argument]).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+        String::from_utf8(done.stderr).unwrap()
+    };
+    let fill = || {
+        fs::create_dir_all(&settings).unwrap();
+        fs::write(&config, "#data_dir = \"/commented\"\n").unwrap();
+    };
+    fill();
+    fs::create_dir(&data).unwrap();
+    assert_eq!(run("remove"), "");
+    assert_eq!(run("upgrade"), "");
+    fs::write(&config, "data_dir = \"/srv/semaphored\"   # the big disk\n").unwrap();
+    assert!(run("remove").contains("the data are in /srv/semaphored, and stay there"));
+    assert!(data.exists() && config.exists());
+
+    let said = run("purge");
+    assert!(said.contains(&format!("removing {}, with the database", data.display())), "{said}");
+    assert!(!data.exists() && !settings.exists());
+    assert_eq!(run("purge"), "", "nothing is left to say");
+
+    // A link to another disk.
+    fill();
+    let disk = directory.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    std::os::unix::fs::symlink(&disk, &data).unwrap();
+    assert!(run("purge").contains("the link is removed, what is there stays"));
+    assert!(disk.exists() && data.symlink_metadata().is_err());
+}
