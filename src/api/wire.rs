@@ -14,6 +14,9 @@ use crate::{
 
 /// Of a lease, the part after which the holder should renew: a third leaves time for two more tries.
 const RENEW_AFTER_PART: u32 = 3;
+/// Where `max_hold` ends a claim, nobody is told to ask again sooner than this: it ends when the clock ticks, and until
+/// then a renewal is answered and prolongs nothing.
+const RENEW_AFTER_HOLD_MIN: Duration = Duration::from_secs(1);
 
 /// A claim.
 #[derive(Debug, Serialize)]
@@ -181,7 +184,6 @@ impl<'a> ClaimBody<'a> {
         let names = claim.terms.permits.names();
         let waits = !status.positions.is_empty();
         let positions = names.map(SemaphoreName::as_str).zip(status.positions.iter().copied());
-        let is_held = matches!(claim.state, ClaimState::Held { .. });
         let body = ClaimBody::of(claim, status.now.wall, status.seen);
         ClaimBody {
             position: status.positions.iter().copied().max(),
@@ -192,7 +194,7 @@ impl<'a> ClaimBody<'a> {
             }),
             expires_at: status.expires_at.map(Time),
             expires_in_seconds: status.expires_at.map(|at| Seconds(at.since(status.now.wall))),
-            renew_after_seconds: is_held.then(|| Seconds(body.ttl_seconds.0 / RENEW_AFTER_PART)),
+            renew_after_seconds: renew_after(&claim.state, status.now.wall).map(Seconds),
             wait_timeout_at: status.wait_until.map(Time),
             ..body
         }
@@ -266,6 +268,15 @@ impl<'a> ClaimBody<'a> {
             }
         }
     }
+}
+
+/// When the holder should ask again: after a part of its lease; where `max_hold` ends the claim sooner, then, for no
+/// renewal before it prolongs anything.
+fn renew_after(state: &ClaimState, now: WallTime) -> Option<Duration> {
+    let ClaimState::Held { ttl, hold_until, .. } = state else { return None };
+    let part = *ttl / RENEW_AFTER_PART;
+    let hold = hold_until.map(|until| until.since(now).max(RENEW_AFTER_HOLD_MIN));
+    Some(hold.map_or(part, |hold| part.min(hold)))
 }
 
 /// A page of claims.

@@ -185,6 +185,13 @@ impl Session {
                 self.tell_renewals(&event);
             }
             LeaseEvent::Lost(loss) => {
+                // That a lease which was over by our own clock has ended for the service, too, is no news.
+                if let Some(known) = &mut holding.loss
+                    && loss.reason == Some(EndReason::Expired)
+                {
+                    known.ended |= loss.ended;
+                    return;
+                }
                 let next = if terminate { "stopping the command" } else { "the command runs on" };
                 self.reporter.warn(&format!(
                     "the lease is lost, others may get its permits; {next}: {}",

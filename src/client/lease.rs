@@ -7,6 +7,10 @@
 //! the time and then gives each lease its full time again. Not so when it says that the token is not good (any more):
 //! that would be its answer again, and it counts such tries.
 //!
+//! Where `max_hold` ends a claim its lease is what is left of that, and a renewal prolongs nothing. So its end is known
+//! before: it is lost at that time by the client's own clock, without another try, and the service is asked now and then
+//! until it says the same.
+//!
 //! The clock is the monotonic one, which on Linux stands still while the machine is suspended; what was
 //! missed shows at the first renewal after it.
 
@@ -29,6 +33,8 @@ const RENEW_TIMEOUT_MAX: Duration = Duration::from_secs(10);
 const RENEW_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 /// Longest pause that an answer may ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+/// Pause before the service is asked again about a lease that is over and that it has not ended yet.
+const OVER_PAUSE: Duration = Duration::from_secs(1);
 /// How long the question may take why a claim was revoked.
 const REASON_TIMEOUT: Duration = Duration::from_secs(2);
 /// An acquire that took no longer than this did not block, so its lease counts from when it was sent.
@@ -57,7 +63,7 @@ pub(super) enum LeaseEvent {
 pub(super) struct Loss {
     /// What happened, in words.
     pub(super) why: String,
-    /// Why the claim ended, where the service says that it has.
+    /// Why the claim ended, where the service says that it has, or has said when it will.
     pub(super) reason: Option<EndReason>,
     /// Whether the service said that the claim is over, so that there is nothing to release.
     pub(super) ended: bool,
@@ -91,21 +97,34 @@ pub(super) fn keep(
         took if took <= ACQUIRE_PROMPT_MAX => received.checked_sub(took).unwrap_or(received),
         _ => received,
     };
-    let mut next = since + lease.renew_after;
+    let mut next = since + lease.due_after_grant();
     let mut backoff = Backoff::new();
-    let (mut failing, mut lost) = (false, false);
-    while !stop.sleep(next.saturating_duration_since(Instant::now())) {
+    let (mut failing, mut lost, mut is_last) = (false, false, false);
+    loop {
+        let deadline = since + lease.life;
+        let wake = if is_last { deadline } else { next };
+        if stop.sleep(wake.saturating_duration_since(Instant::now())) {
+            return;
+        }
+        if is_last {
+            (lost, is_last) = (true, false);
+            report(LeaseEvent::Lost(held_too_long()));
+            next = next.max(Instant::now() + OVER_PAUSE);
+            continue;
+        }
         let sent = Instant::now();
-        let left = lease.ttl.saturating_sub(since.elapsed());
+        let left = deadline.saturating_duration_since(sent);
         let timeout = if lost { RENEW_TIMEOUT_MAX } else { left.min(RENEW_TIMEOUT_MAX) };
         match renew_once(connection, id, timeout.max(RENEW_TIMEOUT_MIN)) {
             Verdict::Renewed(renewed) => {
-                if failing {
+                backoff.reset();
+                (lease, since, next) = (renewed, sent, sent + renewed.due_after_renewal());
+                let over = since + lease.life <= Instant::now();
+                if (failing || lost) && !over {
                     report(LeaseEvent::Renewed);
                 }
-                (failing, lost, lease, since) = (false, false, renewed, sent);
-                backoff.reset();
-                next = sent + lease.renew_after;
+                (failing, lost) = (false, lost && over);
+                is_last = lease.is_last() && !lost;
             }
             Verdict::Lost(mut loss) => {
                 loss.why.push_str(&reason_of_revocation(connection, id, loss.reason));
@@ -113,7 +132,7 @@ pub(super) fn keep(
                 return;
             }
             Verdict::Refused(why) => {
-                let left = lease.ttl.saturating_sub(since.elapsed());
+                let left = deadline.saturating_duration_since(Instant::now());
                 report(LeaseEvent::Refused { why: why.clone(), left });
                 if !lost && !stop.sleep(left) {
                     report(LeaseEvent::Lost(Loss { why, reason: None, ended: false }));
@@ -121,20 +140,26 @@ pub(super) fn keep(
                 return;
             }
             Verdict::Failed { why, retry_after } => {
-                if !failing {
+                if !failing && !lost {
                     report(LeaseEvent::Trouble(why.clone()));
                 }
                 failing = true;
-                if !lost && since.elapsed() >= lease.ttl {
+                if !lost && Instant::now() >= deadline {
                     lost = true;
-                    let ttl = format_duration(lease.ttl);
-                    let why = format!("it could not be renewed within its {ttl}: {why}");
+                    let life = format_duration(lease.life);
+                    let why = format!("it could not be renewed within its {life}: {why}");
                     report(LeaseEvent::Lost(Loss { why, reason: None, ended: false }));
                 }
-                next = next_try(backoff.pause().max(retry_after), since + lease.ttl, lost);
+                next = next_try(backoff.pause().max(retry_after), deadline, lost);
             }
         }
     }
+}
+
+/// The loss of a lease that `max_hold` ends.
+fn held_too_long() -> Loss {
+    let why = "it was held for as long as max_hold of its semaphore lets it".to_owned();
+    Loss { why, reason: Some(EndReason::Expired), ended: false }
 }
 
 /// When to try again: after the pause, but not later than the end of the lease, so that its loss is seen in
@@ -203,8 +228,8 @@ mod tests {
     #[test]
     fn answers_to_a_renewal() {
         let held = r#"{"state":"held","ttl_seconds":30,"renew_after_seconds":10}"#;
-        let lease = Lease { ttl: Duration::from_secs(30), renew_after: Duration::from_secs(10) };
-        assert_eq!(check(200, held), Verdict::Renewed(lease));
+        let Verdict::Renewed(lease) = check(200, held) else { panic!() };
+        assert_eq!(lease.life, Duration::from_secs(30));
         let Verdict::Lost(loss) = check(410, r#"{"reason":"revoked"}"#) else { panic!() };
         assert!(loss.reason == Some(EndReason::Revoked) && loss.ended);
         assert_eq!(loss.why, "an admin revoked it");

@@ -56,20 +56,42 @@ pub(super) struct Grant {
 /// How long a lease lives and when to renew it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Lease {
-    /// How long it lives after a renewal.
-    pub(super) ttl: Duration,
-    /// How long after a renewal the next one is due; less than `ttl`.
-    pub(super) renew_after: Duration,
+    /// How long it lives from the answer on: its ttl, or what is left of `max_hold` where that is less.
+    pub(super) life: Duration,
+    /// How long after the answer the service wants to be asked again.
+    renew_after: Duration,
+    /// Whether it lives for less than its ttl.
+    is_cut: bool,
 }
 
 /// The lease that is assumed where the service names none: its default.
 const TTL_DEFAULT: Duration = crate::model::bounds::TTL_DEFAULT;
 /// No renewals faster than this, whatever the service says.
 const RENEW_AFTER_MIN: Duration = Duration::from_millis(200);
+/// The part of a lease after which it is renewed at the latest.
+const DUE_PART_MAX: f64 = 0.8;
 
 impl Default for Lease {
     fn default() -> Lease {
-        Lease { ttl: TTL_DEFAULT, renew_after: TTL_DEFAULT / 3 }
+        Lease { life: TTL_DEFAULT, renew_after: TTL_DEFAULT / 3, is_cut: false }
+    }
+}
+
+impl Lease {
+    /// When the first renewal is due, after the grant: in time for its end, whatever the service says.
+    pub(super) fn due_after_grant(&self) -> Duration {
+        self.renew_after.min(self.life.mul_f64(DUE_PART_MAX)).max(RENEW_AFTER_MIN)
+    }
+
+    /// When the next one is due, after a renewal. One that was granted less than its ttl prolonged nothing, and no other
+    /// will: then the service is asked when it wants to be, and that may be at the end or after it.
+    pub(super) fn due_after_renewal(&self) -> Duration {
+        if self.is_cut { self.renew_after.max(RENEW_AFTER_MIN) } else { self.due_after_grant() }
+    }
+
+    /// Whether it ends before the next one is due, after a renewal.
+    pub(super) fn is_last(&self) -> bool {
+        self.is_cut && self.life <= self.due_after_renewal()
     }
 }
 
@@ -83,8 +105,11 @@ impl ClaimReply {
     /// The lease that it speaks of.
     pub(super) fn lease(&self) -> Lease {
         let ttl = seconds(self.ttl_seconds).unwrap_or(TTL_DEFAULT);
+        // It may be zero: the lease is over, and the service has not ended it yet.
+        let left = self.expires_in_seconds.and_then(|left| Duration::try_from_secs_f64(left).ok());
+        let life = left.map_or(ttl, |left| left.min(ttl));
         let renew_after = seconds(self.renew_after_seconds).unwrap_or(ttl / 3);
-        Lease { ttl, renew_after: renew_after.min(ttl.mul_f64(0.8)).max(RENEW_AFTER_MIN) }
+        Lease { life, renew_after, is_cut: life < ttl }
     }
 
     /// How long the claim stays in the queue without a request.
@@ -292,15 +317,35 @@ mod tests {
 
     #[test]
     fn a_lease_is_renewed_before_it_ends() {
-        for (ttl, after, expected) in [(300.0, 100.0, 100.0), (10.0, 60.0, 8.0), (1.0, 0.0, 0.333)]
-        {
+        // The ttl, what is left of it, when to renew; how long it lives, when the first renewal is due, and the next.
+        // Is it over before that?
+        for (ttl, left, after, life, first, next, is_last) in [
+            (300.0, None, 100.0, 300.0, 100.0, 100.0, false),
+            (300.0, Some(300.0), 100.0, 300.0, 100.0, 100.0, false),
+            (10.0, Some(10.0), 60.0, 10.0, 8.0, 8.0, false),
+            (1.0, None, 0.0, 1.0, 0.333, 0.333, false),
+            // `max_hold` ends it: it is not renewed in ever shorter steps.
+            (300.0, Some(110.0), 100.0, 110.0, 88.0, 100.0, false),
+            (60.0, Some(3.0), 3.0, 3.0, 2.4, 3.0, true),
+            (60.0, Some(0.6), 1.0, 0.6, 0.48, 1.0, true),
+            (60.0, Some(0.0), 1.0, 0.0, 0.2, 1.0, true),
+            (60.0, Some(0.0), 0.0, 0.0, 0.2, 20.0, true),
+            // A lease that is longer than its ttl is none.
+            (60.0, Some(90.0), 20.0, 60.0, 20.0, 20.0, false),
+        ] {
             let reply = ClaimReply {
                 ttl_seconds: Some(ttl),
+                expires_in_seconds: left,
                 renew_after_seconds: Some(after),
                 ..ClaimReply::default()
             };
-            let renew_after = reply.lease().renew_after.as_secs_f64();
-            assert!((renew_after - expected).abs() < 0.001, "{renew_after}");
+            let lease = reply.lease();
+            assert_eq!(lease.is_last(), is_last, "{ttl} {left:?} {after}: {lease:?}");
+            let read = [lease.life, lease.due_after_grant(), lease.due_after_renewal()];
+            for (read, expected) in read.into_iter().zip([life, first, next]) {
+                let difference = (read.as_secs_f64() - expected).abs();
+                assert!(difference < 0.001, "{ttl} {left:?} {after}: {lease:?}");
+            }
         }
     }
 

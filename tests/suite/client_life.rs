@@ -5,6 +5,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     path::Path,
     process::{Child, Stdio},
+    time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
@@ -100,6 +101,30 @@ fn a_command_that_ignores_sigterm_is_killed() {
     assert!(stderr.contains("the command did not end; killing it"), "{stderr}");
     assert!(stderr.contains("an admin revoked it: maintenance"), "{stderr}");
     check_nothing_is_left(&daemon);
+}
+
+/// Both ends of the claim at its `max_hold` come within a second or two, and not a third of the lease later.
+#[test]
+fn max_hold_ends_a_command_on_time() {
+    let daemon = Daemon::start("[semaphores.lic]\ncapacity = 1\nmax_hold = \"2s\"");
+    let begun = Instant::now();
+    // It lives until the service has said, too, that it is over.
+    let stubborn = ["sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"];
+    let options = ["--ttl", "60s", "--on-lost=terminate", "--kill-after", "3s"];
+    let (_, stderr) = outcome(&mut run(&daemon, &options, &stubborn), 80);
+    assert_eq!(stderr.matches("others may get its permits").count(), 1, "{stderr}");
+    assert_eq!(
+        stderr.matches("max_hold").count(),
+        2,
+        "it is told when it is lost, and at the end: {stderr}"
+    );
+    check_nothing_is_left(&daemon);
+    let pid = std::process::id().to_string();
+    let (_, stderr) =
+        outcome(&mut ctl(&daemon, &["acquire", "lic", "--while-pid", &pid, "--ttl", "60s"]), 80);
+    assert!(stderr.contains("before the process has ended"), "{stderr}");
+    check_nothing_is_left(&daemon);
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `semaphorectl run`, the real binary, against a service that each test scripts.
 
 use std::{
-    io::BufReader,
+    io::{BufReader, Read},
     net::TcpListener,
     process::Command,
     sync::{
@@ -277,6 +277,39 @@ fn a_lost_lease_is_only_told_where_nothing_is_said_and_may_come_back() {
     send(&child, Signal::TERM);
     assert_eq!(finish(child).status.code(), Some(7));
     assert_eq!(service.calls_of("DELETE").len(), 1);
+}
+
+/// What a renewal of a claim is answered that `max_hold` ends before its ttl is over.
+fn held_until(expires_in: f64, renew_after: f64) -> Reply {
+    let body = format!(
+        r#"{{"state":"held","fences":{{"lic":7}},"ttl_seconds":60,"expires_in_seconds":{expires_in},
+        "renew_after_seconds":{renew_after}}}"#
+    );
+    Reply::json(200, body)
+}
+
+#[test]
+fn a_lease_that_nothing_prolongs_is_lost_on_time_and_renewed_no_more() {
+    let service = FakeService::start(|call| match (call.method.as_str(), call.nth) {
+        ("PUT", _) => held_until(2.0, 2.0),
+        ("POST", 0) => held_until(0.4, 1.0),
+        // The service has not seen yet that it is over.
+        ("POST", 1) => held_until(0.0, 1.0),
+        ("POST", _) => Reply::ended("expired"),
+        _ => Reply::no_content(),
+    });
+    let mut child = start(&mut run(&service, &["lic"], READY_THEN_WAIT));
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    await_ready(&mut child);
+    await_line(&mut stderr, "max_hold");
+    assert_eq!(service.calls_of("POST").len(), 1, "one look before the end, and none at it");
+    service.wait_for("POST", 3);
+    send(&child, Signal::TERM);
+    assert_eq!(finish(child).status.code(), Some(7));
+    assert_eq!(service.calls_of("POST").len(), 3);
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).unwrap();
+    assert!(!rest.contains("the lease"), "told once: {rest}");
 }
 
 #[test]

@@ -73,6 +73,38 @@ fn a_claim_in_each_state() {
     );
 }
 
+/// A third of the lease, but where `max_hold` ends it sooner, then; and never at once, for until the service has ended
+/// the claim a renewal is answered and changes nothing.
+#[test]
+fn who_holds_is_told_to_come_back_at_the_end_of_max_hold() {
+    let semaphore = |name, max_hold| format!("[semaphores.{name}]\ncapacity = 1\n{max_hold}\n");
+    let config = ["max_hold = \"10s\"", "max_hold = \"1h\"", "max_hold = \"1s\"", ""];
+    let config: String =
+        ["A", "B", "C", "D"].into_iter().zip(config).map(|(n, h)| semaphore(n, h)).collect();
+    let daemon = Daemon::start(&config);
+    for (name, ttl, renew_after) in [
+        ("A", 60, 10.0),
+        ("A", 15, 5.0),
+        ("B", 60, 20.0),
+        ("C", 60, 1.0),
+        ("C", 1, 0.333),
+        ("D", 60, 20.0),
+    ] {
+        let (path, body) = (
+            format!("/api/v1/claims/{name}-{ttl}"),
+            format!(r#"{{"permits": {{"{name}": 1}}, "ttl": {ttl}}}"#),
+        );
+        let claim = daemon.call("PUT", &path, &body).json();
+        assert_eq!(claim["renew_after_seconds"].as_f64(), Some(renew_after), "{claim}");
+        let claim = daemon.call("POST", &format!("{path}/renew"), "").json();
+        let (left, after) = (&claim["expires_in_seconds"], &claim["renew_after_seconds"]);
+        let (left, after) = (left.as_f64().unwrap(), after.as_f64().unwrap());
+        let expected = (f64::from(ttl) / 3.0).min(left.max(1.0));
+        assert!((after - expected).abs() < 0.001, "{claim}");
+        daemon.call("DELETE", &path, "");
+    }
+}
+
 #[test]
 fn semaphores() {
     let daemon = Daemon::start(CONFIG);

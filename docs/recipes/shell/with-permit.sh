@@ -206,21 +206,51 @@ lost() {
     fi
 }
 
+# From an answer: for how many seconds the lease lives ($life), which is less than its ttl where max_hold of the semaphore ends
+# it, and after how many to renew it ($renew_after).
+read_lease() {
+    ttl=$(number_of ttl_seconds)
+    ttl=${ttl:-300}
+    life=$(number_of expires_in_seconds)
+    life=${life:-$ttl}
+    [ "$life" -le "$ttl" ] || life=$ttl
+    renew_after=$(number_of renew_after_seconds)
+    renew_after=${renew_after:-1}
+    [ "$renew_after" -gt 0 ] || renew_after=1
+}
+
 # Prolongs the lease for as long as the command lives, also when this script was killed before it.
 renew() {
     trap '' HUP INT TERM
     trap '[ -z "$helper" ] || kill -KILL "$helper" 2>/dev/null; exit 0' USR1
     work=$work/renewing
     renewed=$(date +%s)
-    next=$renew_after
+    # In time for its end, whatever the service says.
+    next=$((life * 4 / 5))
+    [ "$next" -le "$renew_after" ] || next=$renew_after
+    [ "$next" -gt 0 ] || next=1
+    ends=
     while pause "$next" && kill -0 "$child" 2>/dev/null; do
+        next=1
+        if [ -n "$ends" ]; then
+            ends=
+            lost 80 "claim $id was held for as long as max_hold of its semaphore lets it"
+            continue
+        fi
+        asked=$(date +%s)
         request POST "/api/v1/claims/$id/renew" 10
         next=5
         now=$(date +%s)
         case $status in
         200)
-            renewed=$now
+            read_lease
+            renewed=$asked
             next=$renew_after
+            # What is left of max_hold, and no renewal prolongs that.
+            if [ "$life" -lt "$ttl" ] && [ "$life" -le "$renew_after" ] && [ ! -e "$work/lost" ]; then
+                ends=1
+                next=$life
+            fi
             ;;
         410)
             if [ "$(text_of reason)" = revoked ]; then
@@ -231,7 +261,14 @@ renew() {
             claimed=
             break
             ;;
-        *) [ $((now - renewed)) -lt "$ttl" ] || lost 80 "the lease of claim $id could not be renewed: $(why)" ;;
+        *)
+            left=$((renewed + life - now))
+            if [ "$left" -le 0 ]; then
+                lost 80 "the lease of claim $id could not be renewed: $(why)"
+            elif [ "$left" -lt "$next" ]; then
+                next=$left
+            fi
+            ;;
         esac
     done
     # Nobody else is there to do it.
@@ -357,11 +394,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 acquire
-renew_after=$(number_of renew_after_seconds)
-renew_after=${renew_after:-1}
-[ "$renew_after" -gt 0 ] || renew_after=1
-ttl=$(number_of ttl_seconds)
-ttl=${ttl:-300}
+read_lease
 fences=$(tr -d '\n' <"$work/answer" | sed -n 's/.*"fences": *\({[^}]*}\).*/\1/p')
 say "holds $what (claim $id)"
 run "$@"

@@ -62,8 +62,8 @@ pub(super) fn renew(arguments: &[OsString]) -> Result<u8, Failure> {
         if shared.json {
             output::write_json(&answer.body)?;
         } else if claim.state == "held" {
-            let ttl = format_duration(claim.lease().ttl);
-            output::write(&format!("{id} is held; its lease lasts {ttl} from now\n"))?;
+            let life = format_duration(claim.lease().life);
+            output::write(&format!("{id} is held; its lease lasts {life} from now\n"))?;
         }
         if claim.state == "held" {
             return Ok(exit::OK);

@@ -12,7 +12,9 @@ use rustix::process::Signal;
 use super::{Farm, Gate, recipe, root};
 use crate::{
     access::wrong,
-    client::{READY_THEN_WAIT, await_line, await_ready, closed_port, finish, outcome, send, start},
+    client::{
+        READY_THEN_WAIT, await_line, await_ready, closed_port, finish, outcome, send, start, text,
+    },
     daemon::{Port, poll},
 };
 
@@ -259,6 +261,24 @@ fn a_lease_that_is_lost_is_told_or_ends_the_command() {
 }
 
 #[test]
+fn max_hold_ends_the_command_on_time() {
+    in_each_shell(|shell| {
+        let farm = Farm::with("[semaphores.A]\ncapacity = 1\nmax_hold = \"3s\"");
+        let begun = Instant::now();
+        let arguments = [&["-x", "-t", "60", "-i", "long", "A"], READY_THEN_WAIT].concat();
+        let mut job = start(&mut farm.script(shell, &arguments));
+        await_ready(&mut job);
+        let output = finish(job);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(80), "{stderr}");
+        assert!(stderr.contains("max_hold"), "{stderr}");
+        // Not a third of the lease later.
+        assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+        poll("the end of the claim", || farm.claims().is_empty().then_some(()));
+    });
+}
+
+#[test]
 fn a_script_that_is_killed_holds_on_while_its_command_lives() {
     in_each_shell(|shell| {
         let farm = Farm::start();
@@ -305,7 +325,7 @@ fn the_claim_of_a_callback_is_taken_over_once() {
         send(&first, Signal::TERM);
         let output = finish(first);
         assert_eq!(output.status.code(), Some(7));
-        assert!(!crate::client::text(&output.stderr).contains("warning"));
+        assert!(!text(&output.stderr).contains("warning"));
         assert_eq!(farm.end_of("412-sim"), "released");
     });
 }
