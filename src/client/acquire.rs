@@ -263,7 +263,7 @@ fn read_answer(answer: &Answer, id: &ClaimId, demand: &Demand) -> Verdict {
                 pause: None,
             },
         },
-        410 => {
+        410 if problem.is_of_service() => {
             let why = match demand {
                 Demand::Register { .. } => problem.describe_end_with_callback(id),
                 Demand::Make { .. } | Demand::Adopt { .. } => problem.describe_end(),

@@ -44,6 +44,7 @@ fn answers_mean_what_the_design_says() {
     check(409, r#"{"code":"claim-differs"}"#, true, "70");
     check(410, r#"{"code":"claim-ended","reason":"wait_timeout"}"#, true, "75");
     check(410, r#"{"code":"claim-ended","reason":"revoked"}"#, true, "79");
+    check(410, "<html>", true, "65");
     check(429, r#"{"code":"queue-full"}"#, true, "busy");
     check(429, r#"{"code":"queue-full"}"#, false, "75");
     check(503, r#"{"code":"storage-low"}"#, true, "unreachable");

@@ -20,8 +20,7 @@ const HELD_BEFORE_MIN: Duration = Duration::from_secs(2);
 pub(super) fn refusal(id: &ClaimId, answer: &Answer) -> Option<Failure> {
     let problem = Problem::read(answer);
     match answer.status {
-        // Without a code it is not the service that says so, but something before it.
-        404 if !problem.code.is_empty() => {
+        404 if problem.is_of_service() => {
             let message = format!(
                 "this service does not know claim {id}: {}\nIs it the service where the claim was made, \
                  and is --claim the id that the callback gave this job?",
@@ -37,7 +36,7 @@ pub(super) fn refusal(id: &ClaimId, answer: &Answer) -> Option<Failure> {
             );
             Some(Failure::new(exit::REFUSED, message))
         }
-        410 => Some(end(id, &problem)),
+        410 if problem.is_of_service() => Some(end(id, &problem)),
         _ => None,
     }
 }
@@ -103,6 +102,10 @@ mod tests {
         refusal(&id, &Answer { status, body: body.into(), ..Answer::default() })
     }
 
+    fn ended(reason: &str) -> String {
+        format!(r#"{{"code":"claim-ended","reason":"{reason}"}}"#)
+    }
+
     #[test]
     fn each_end_has_its_exit_code_and_names_the_claim() {
         for (reason, code, word) in [
@@ -116,7 +119,7 @@ mod tests {
             ("wait_timeout", exit::NO_PERMIT, "wait timeout"),
             ("revoked", exit::REVOKED, "an admin revoked it"),
         ] {
-            let failure = check(410, &format!(r#"{{"reason":"{reason}"}}"#)).unwrap();
+            let failure = check(410, &ended(reason)).unwrap();
             assert_eq!(failure.exit, code, "{reason}");
             assert!(failure.message.starts_with("claim c1 is over: "), "{}", failure.message);
             assert!(failure.message.contains(word), "{}", failure.message);
@@ -128,8 +131,8 @@ mod tests {
         let own = "0192f3a4-7c1e-7b60-9d3a-5f0c1e2d3b4a";
         for (id, expected) in [("412-sim", "again under a new --id"), (own, "claim again, with")] {
             for reason in ["abandoned", "wait_timeout"] {
-                let body = format!(r#"{{"reason":"{reason}"}}"#);
-                let answer = Answer { status: 410, body: body.into(), ..Answer::default() };
+                let body = ended(reason).into();
+                let answer = Answer { status: 410, body, ..Answer::default() };
                 let message = refusal(&ClaimId::new(id).unwrap(), &answer).unwrap().message;
                 assert!(message.contains(expected), "{message}");
             }
@@ -160,9 +163,10 @@ mod tests {
     }
 
     #[test]
-    fn only_the_service_itself_can_say_that_a_claim_is_not_known() {
+    fn only_the_service_itself_can_say_that_a_claim_is_not_known_or_over() {
         assert_eq!(check(404, r#"{"code":"unknown-claim"}"#).unwrap().exit, exit::REFUSED);
         assert_eq!(check(404, "<html>"), None);
+        assert_eq!(check(410, "<html>"), None);
         assert_eq!(check(202, r#"{"state":"waiting"}"#), None);
     }
 }

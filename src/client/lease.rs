@@ -196,18 +196,17 @@ fn read_answer(answer: &Answer) -> Verdict {
     let problem = Problem::read(answer);
     match (answer.status, ClaimReply::read(answer)) {
         (200..=299, Some(claim)) if claim.state == "held" => Verdict::Renewed(claim.lease()),
-        (410, _) => Verdict::Lost(Loss {
+        (410, _) if problem.is_of_service() => Verdict::Lost(Loss {
             why: problem.describe_end(),
             reason: problem.end_reason(),
             ended: true,
         }),
-        // Without a code it is not the service that says so, but something before it.
-        (404, _) if !problem.code.is_empty() => Verdict::Lost(Loss {
+        (404, _) if problem.is_of_service() => Verdict::Lost(Loss {
             why: format!("the service does not know the claim: {}", problem.describe(answer)),
             reason: None,
             ended: false,
         }),
-        (401 | 403, _) if !problem.code.is_empty() => {
+        (401 | 403, _) if problem.is_of_service() => {
             Verdict::Refused(problem.not_allowed(answer).message)
         }
         _ => {
@@ -225,19 +224,27 @@ mod tests {
         read_answer(&Answer { status, body: body.into(), ..Answer::default() })
     }
 
+    const ENDED: &str = r#"{"code":"claim-ended","reason":"revoked"}"#;
+
     #[test]
     fn answers_to_a_renewal() {
         let held = r#"{"state":"held","ttl_seconds":30,"renew_after_seconds":10}"#;
         let Verdict::Renewed(lease) = check(200, held) else { panic!() };
         assert_eq!(lease.life, Duration::from_secs(30));
-        let Verdict::Lost(loss) = check(410, r#"{"reason":"revoked"}"#) else { panic!() };
+        let Verdict::Lost(loss) = check(410, ENDED) else { panic!() };
         assert!(loss.reason == Some(EndReason::Revoked) && loss.ended);
         assert_eq!(loss.why, "an admin revoked it");
         let Verdict::Lost(loss) = check(404, r#"{"code":"unknown-claim"}"#) else { panic!() };
         assert!(loss.reason.is_none() && !loss.ended);
-        for (status, body) in
-            [(503, ""), (401, ""), (404, ""), (200, "<html>"), (202, r#"{"state":"waiting"}"#)]
-        {
+        for (status, body) in [
+            (503, ""),
+            (401, ""),
+            (404, ""),
+            (410, "<html>"),
+            (410, r#"{"reason":"revoked"}"#),
+            (200, "<html>"),
+            (202, r#"{"state":"waiting"}"#),
+        ] {
             assert!(matches!(check(status, body), Verdict::Failed { .. }), "{status}");
         }
         let Verdict::Refused(why) = check(401, r#"{"code":"token-invalid"}"#) else { panic!() };

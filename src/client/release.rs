@@ -11,6 +11,8 @@ use super::{
 };
 use crate::model::ClaimId;
 
+/// The status of a claim that is given back.
+pub(super) const NO_CONTENT: u16 = 204;
 /// How long a release is tried. A first try is made in any case.
 pub(super) const RELEASE_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long one try may take.
@@ -61,14 +63,18 @@ pub(super) fn release(
     }
 }
 
-/// The end that an answer means, or why another try makes sense.
+/// The end that an answer means, or why another try makes sense. That the claim is gone only the service can say: what
+/// something before it answers leaves that open.
 fn read_answer(answer: &Answer) -> Result<ReleaseEnd, String> {
-    let why = || Problem::read(answer).describe(answer);
+    let problem = Problem::read(answer);
+    let why = || problem.describe(answer);
     match answer.status {
-        200..=299 | 410 => Ok(ReleaseEnd::Gone),
+        NO_CONTENT => Ok(ReleaseEnd::Gone),
+        410 if problem.is_of_service() => Ok(ReleaseEnd::Gone),
         // It is not ours to give back.
-        409 if Problem::read(answer).code == "claim-taken" => Ok(ReleaseEnd::Gone),
-        404 => Ok(ReleaseEnd::Unknown),
+        409 if problem.code == "claim-taken" => Ok(ReleaseEnd::Gone),
+        404 if problem.is_of_service() => Ok(ReleaseEnd::Unknown),
+        200..=299 | 404 | 410 => Err(why()),
         status if may_pass(status) => Err(why()),
         _ => Ok(ReleaseEnd::Failed { why: why(), unreachable: false }),
     }
@@ -80,17 +86,21 @@ mod tests {
 
     #[test]
     fn answers_to_a_release() {
-        let read = |status| read_answer(&Answer { status, ..Answer::default() });
-        assert_eq!(read(204), Ok(ReleaseEnd::Gone));
-        assert_eq!(read(410), Ok(ReleaseEnd::Gone));
-        let body = r#"{"code":"claim-taken"}"#.into();
-        let taken = Answer { status: 409, body, ..Answer::default() };
-        assert_eq!(read_answer(&taken), Ok(ReleaseEnd::Gone));
-        assert_eq!(read(404), Ok(ReleaseEnd::Unknown));
-        assert!(matches!(read(403), Ok(ReleaseEnd::Failed { .. })));
-        assert!(matches!(read(501), Ok(ReleaseEnd::Failed { .. })));
-        for status in [429, 500, 502, 503] {
-            assert!(read(status).is_err(), "{status}");
+        let of_service = |status, code: &str| {
+            let body = format!(r#"{{"code":"{code}"}}"#).into();
+            read_answer(&Answer { status, body, ..Answer::default() })
+        };
+        let bare =
+            |status| read_answer(&Answer { status, body: "<html>".into(), ..Answer::default() });
+        assert_eq!(bare(204), Ok(ReleaseEnd::Gone));
+        assert_eq!(of_service(410, "claim-ended"), Ok(ReleaseEnd::Gone));
+        assert_eq!(of_service(409, "claim-taken"), Ok(ReleaseEnd::Gone));
+        assert_eq!(of_service(404, "unknown-claim"), Ok(ReleaseEnd::Unknown));
+        assert!(matches!(bare(403), Ok(ReleaseEnd::Failed { .. })));
+        assert!(matches!(bare(501), Ok(ReleaseEnd::Failed { .. })));
+        for status in [200, 404, 410, 429, 500, 502, 503] {
+            assert!(bare(status).is_err(), "{status}");
         }
+        assert!(of_service(404, "").is_err());
     }
 }

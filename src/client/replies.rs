@@ -172,6 +172,12 @@ impl Problem {
         serde_json::from_slice(&answer.body).unwrap_or_default()
     }
 
+    /// Whether the service itself says so: without a code it is something before it, such as a proxy, which knows nothing of
+    /// claims.
+    pub(super) fn is_of_service(&self) -> bool {
+        !self.code.is_empty()
+    }
+
     /// Whether it passes only when somebody does something about it, whatever the status says.
     pub(super) fn needs_somebody(&self) -> bool {
         self.code == "backup-no-space"

@@ -12,8 +12,9 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
-    client::{ctl, finish, outcome, send, start, told},
+    client::{ctl, finish, outcome, semaphorectl, send, start, told},
     daemon::{Daemon, poll},
+    fake_service::{FakeService, Reply},
 };
 
 fn daemon() -> Daemon {
@@ -75,6 +76,16 @@ fn permits_for_a_script() {
     told(&daemon, &["release", &id], 0);
     let (_, stderr) = outcome(&mut ctl(&daemon, &["renew", &id]), 65);
     assert!(stderr.contains("has ended (released)"), "{stderr}");
+}
+
+#[test]
+fn only_the_service_can_say_that_a_claim_is_released() {
+    for (status, exit) in [(200, 70), (404, 65), (410, 65)] {
+        let service = FakeService::start(move |_| Reply::json(status, "<html>moved</html>"));
+        let mut command = semaphorectl(&["release", "c1"]);
+        let (stdout, _) = outcome(command.env("SEMAPHORE_URL", service.url()), exit);
+        assert_eq!(stdout, "", "{status}");
+    }
 }
 
 #[test]

@@ -312,6 +312,33 @@ fn a_lease_that_nothing_prolongs_is_lost_on_time_and_renewed_no_more() {
     assert!(!rest.contains("the lease"), "told once: {rest}");
 }
 
+/// What something before the service answers.
+fn page(status: u16) -> Reply {
+    Reply::json(status, "<html>moved</html>")
+}
+
+#[test]
+fn only_the_service_can_say_that_a_claim_is_given_back() {
+    for status in [404, 410, 200] {
+        let service = FakeService::start(move |call| match (call.method.as_str(), call.nth) {
+            ("PUT", _) => Reply::held(201, 300.0, 100.0),
+            (_, 0) => page(status),
+            _ => Reply::no_content(),
+        });
+        check(&mut run(&service, &["lic"], &["true"]), 0);
+        assert_eq!(service.calls_of("DELETE").len(), 2, "{status}");
+    }
+}
+
+#[test]
+fn only_the_service_can_say_that_the_lease_is_lost() {
+    let service = losing(|| page(410));
+    let options = ["lic", "--on-lost=terminate"];
+    let stderr = check(&mut run(&service, &options, READY_THEN_WAIT), 80);
+    assert!(stderr.contains("could not be renewed within its 1s"), "{stderr}");
+    assert_eq!(service.calls_of("DELETE").len(), 1);
+}
+
 #[test]
 fn a_release_is_tried_again() {
     let service = FakeService::start(|call| match (call.method.as_str(), call.nth) {

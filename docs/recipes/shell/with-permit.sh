@@ -74,6 +74,9 @@ why() {
     fi
 }
 
+# Whether the service itself says so: without a code it is something before it, such as a proxy, which knows nothing of claims.
+is_of_service() { [ -n "$(text_of code)" ]; }
+
 # Whether a failure goes away by itself.
 may_pass() {
     case $status in
@@ -121,9 +124,11 @@ tell_waiting() {
 # The service has refused: there is no claim that would be ours to give back.
 refused() {
     claimed=
-    code=$(text_of code)
     case $status in
     401 | 403) die 77 "not allowed: $(why)" ;;
+    esac
+    is_of_service || die 70 "the answer makes no sense: $(why)"
+    case $status in
     410)
         reason=$(text_of reason)
         case $reason in
@@ -132,7 +137,7 @@ refused() {
         *) die 65 "claim $id is over (${reason:-ended}), and its id is used up: each run of a job needs a new one" ;;
         esac
         ;;
-    4??) [ -z "$code" ] || die 65 "refused: $(why)" ;;
+    4??) die 65 "refused: $(why)" ;;
     esac
     die 70 "the answer makes no sense: $(why)"
 }
@@ -165,10 +170,17 @@ release() {
     given_up=$(($(date +%s) + release_seconds))
     while :; do
         request DELETE "/api/v1/claims/$id${adopted:+?job=$job}" 5
+        again=
         case $status in
-        2?? | 404 | 409 | 410) return ;;
+        204) return ;;
+        404 | 409 | 410)
+            if is_of_service; then return; fi
+            again=1
+            ;;
+        2??) again=1 ;;
+        *) if may_pass; then again=1; fi ;;
         esac
-        if ! may_pass || [ "$(date +%s)" -ge "$given_up" ]; then
+        if [ -z "$again" ] || [ "$(date +%s)" -ge "$given_up" ]; then
             say "claim $id could not be given back ($(why)); it ends by itself when its lease is over"
             return
         fi
@@ -252,16 +264,16 @@ renew() {
                 next=$life
             fi
             ;;
-        410)
-            if [ "$(text_of reason)" = revoked ]; then
-                lost 79 "an admin revoked claim $id"
-            else
-                lost 80 "the lease of claim $id is lost ($(text_of reason))"
-            fi
-            claimed=
-            break
-            ;;
         *)
+            if [ "$status" = 410 ] && is_of_service; then
+                if [ "$(text_of reason)" = revoked ]; then
+                    lost 79 "an admin revoked claim $id"
+                else
+                    lost 80 "the lease of claim $id is lost ($(text_of reason))"
+                fi
+                claimed=
+                break
+            fi
             left=$((renewed + life - now))
             if [ "$left" -le 0 ]; then
                 lost 80 "the lease of claim $id could not be renewed: $(why)"

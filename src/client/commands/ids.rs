@@ -15,6 +15,7 @@ use crate::{
         options::{self, PATIENCE_NONE, PATIENCE_SHORT, ServiceOptions},
         output,
         progress::write_failure,
+        release::NO_CONTENT,
         replies::{ClaimReply, unreadable},
     },
     model::{ClaimId, Note, format_duration},
@@ -116,8 +117,12 @@ pub(super) fn release(arguments: &[OsString]) -> Result<u8, Failure> {
         let mut code = exit::OK;
         for id in &ids {
             let answer = service.ask(|connection| connection.release(id, None, RELEASE_TRY_MAX));
+            let answer = answer.and_then(|answer| match answer.status {
+                NO_CONTENT => Ok(()),
+                _ => Err(unreadable(&answer)),
+            });
             match answer {
-                Ok(_) => outcome.released.push(id),
+                Ok(()) => outcome.released.push(id),
                 Err(failure) => {
                     write_failure(&failure);
                     code = if code == exit::OK { failure.exit } else { code };

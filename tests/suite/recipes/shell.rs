@@ -16,6 +16,7 @@ use crate::{
         READY_THEN_WAIT, await_line, await_ready, closed_port, finish, outcome, send, start, text,
     },
     daemon::{Port, poll},
+    fake_service::{FakeService, Reply},
 };
 
 const SHELLS: [&[&str]; 3] = [&["dash"], &["bash"], &["busybox", "sh"]];
@@ -275,6 +276,44 @@ fn max_hold_ends_the_command_on_time() {
         // Not a third of the lease later.
         assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
         poll("the end of the claim", || farm.claims().is_empty().then_some(()));
+    });
+}
+
+/// What something before the service answers.
+fn page(status: u16) -> Reply {
+    Reply::json(status, "<html>moved</html>")
+}
+
+/// `with-permit.sh` with a service that a test scripts.
+fn to(service: &FakeService, farm: &Farm, shell: &[&str], arguments: &[&str]) -> Command {
+    let mut job = farm.script(shell, arguments);
+    job.env("SEMAPHORE_URL", service.url());
+    job
+}
+
+#[test]
+fn only_the_service_can_say_that_a_claim_is_over() {
+    let farm = Farm::start();
+    in_each_shell(|shell| {
+        for status in [404, 410, 200] {
+            let service = FakeService::start(move |call| match (call.method.as_str(), call.nth) {
+                ("PUT", _) => Reply::held(201, 300.0, 100.0),
+                (_, 0) => page(status),
+                _ => Reply::no_content(),
+            });
+            outcome(&mut to(&service, &farm, shell, &["A", "true"]), 0);
+            assert_eq!(service.calls_of("DELETE").len(), 2, "{shell:?} {status}");
+        }
+        // By its own clock, and then it is given back.
+        let service = FakeService::start(move |call| match call.method.as_str() {
+            "PUT" => Reply::held(201, 2.0, 1.0),
+            "POST" => page(410),
+            _ => Reply::no_content(),
+        });
+        let arguments = [&["-x", "A"], READY_THEN_WAIT].concat();
+        let (_, stderr) = outcome(&mut to(&service, &farm, shell, &arguments), 80);
+        assert!(stderr.contains("could not be renewed"), "{stderr}");
+        assert_eq!(service.calls_of("DELETE").len(), 1, "{stderr}");
     });
 }
 
