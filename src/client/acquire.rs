@@ -92,7 +92,7 @@ enum Verdict {
     Waiting { position: Option<u64>, pause: Duration },
     Failed { failure: Failure, ended: bool },
     Busy { why: String, pause: Duration },
-    Unreachable { why: String, pause: Option<Duration> },
+    Unreachable { why: String, pause: Option<Duration>, may_have_arrived: bool },
 }
 
 impl Acquire {
@@ -111,6 +111,8 @@ impl Acquire {
         let mut backoff = Backoff::new();
         let mut outage = Outage::new(self.order.service.unreachable_timeout);
         let (mut was_taken_in, mut has_failed) = (false, false);
+        // Whether the service may have the claim: it said so, or a PUT may have made it and nobody said what came of it.
+        let mut may_exist = false;
         while !stop.is_ordered() {
             let sent = Instant::now();
             let wait = if was_taken_in && !has_failed { self.wait } else { WAIT_FIRST };
@@ -118,14 +120,14 @@ impl Acquire {
             let pause = match self.try_once(wait) {
                 Verdict::Held(grant) => return AcquireEnd::Held(grant),
                 Verdict::Waiting { position, pause } => {
-                    was_taken_in = true;
+                    (was_taken_in, may_exist) = (true, true);
                     outage.end();
                     backoff.reset();
                     report(AcquireEvent::Place(position));
                     pause
                 }
                 Verdict::Failed { failure, ended } => {
-                    let may_exist = was_taken_in && !ended;
+                    let may_exist = may_exist && !ended;
                     // One request that took as long as that has waited itself, and was told of nothing before.
                     let has_waited = |longest| sent.elapsed() >= longest;
                     let is_ours = was_taken_in || self.order.wait_timeout.is_some_and(has_waited);
@@ -133,7 +135,6 @@ impl Acquire {
                     return AcquireEnd::Failed { failure, may_exist };
                 }
                 Verdict::Busy { why, pause } => {
-                    let may_exist = was_taken_in;
                     if self.order.wait_timeout.is_some_and(|longest| begun.elapsed() >= longest) {
                         let message = format!("no permit within the wait timeout: {why}");
                         let failure = Failure::new(exit::NO_PERMIT, message);
@@ -153,15 +154,17 @@ impl Acquire {
                     report(AcquireEvent::Trouble(why));
                     pause
                 }
-                Verdict::Unreachable { why, pause } => {
+                Verdict::Unreachable { why, pause, may_have_arrived } => {
                     has_failed = true;
+                    may_exist |= may_have_arrived;
                     if outage.is_over_after_failure(sent) {
                         let longest = format_duration(self.order.service.unreachable_timeout);
                         let message = format!(
                             "the service was out of reach for {longest}: {why}\n{SEE_DOCTOR}"
                         );
                         let failure = Failure::new(exit::UNREACHABLE, message);
-                        let may_exist = !self.arrival.is_none_so_far();
+                        // A claim that somebody else made is there in any case.
+                        let may_exist = may_exist || self.order.is_adopted();
                         return AcquireEnd::Failed { failure, may_exist };
                     }
                     report(AcquireEvent::Trouble(why));
@@ -228,15 +231,17 @@ impl Acquire {
                 }
             }
             Err(unreachable) => {
-                self.arrival.record(unreachable.may_have_arrived);
-                Verdict::Unreachable { why: unreachable.reason, pause: None }
+                let may_have_arrived = unreachable.may_have_arrived;
+                self.arrival.record(may_have_arrived);
+                Verdict::Unreachable { why: unreachable.reason, pause: None, may_have_arrived }
             }
         }
     }
 }
 
 /// What an answer to the PUT means, or to the renewal that takes its place. A 429 waits like a queue would, but not for
-/// ever where there is a callback instead of a wait; a 5xx is a service out of reach.
+/// ever where there is a callback instead of a wait; a 5xx is a service out of reach, and says as little about the claim as no
+/// answer does: it may be that of a proxy which passed the request on.
 fn read_answer(answer: &Answer, id: &ClaimId, demand: &Demand) -> Verdict {
     let retry_after = answer.retry_after.map(|pause| pause.min(RETRY_AFTER_MAX));
     let problem = Problem::read(answer);
@@ -261,6 +266,7 @@ fn read_answer(answer: &Answer, id: &ClaimId, demand: &Demand) -> Verdict {
             _ => Verdict::Unreachable {
                 why: format!("the answer is not a claim (HTTP {})", answer.status),
                 pause: None,
+                may_have_arrived: true,
             },
         },
         410 if problem.is_of_service() => {
@@ -280,7 +286,9 @@ fn read_answer(answer: &Answer, id: &ClaimId, demand: &Demand) -> Verdict {
             let pause = retry_after.unwrap_or(RETRY_AFTER_DEFAULT).max(OFFER_PAUSE);
             Verdict::Busy { why: described(), pause }
         }
-        status if may_pass(status) => Verdict::Unreachable { why: described(), pause: retry_after },
+        status if may_pass(status) => {
+            Verdict::Unreachable { why: described(), pause: retry_after, may_have_arrived: true }
+        }
         _ => failed(exit::REFUSED, format!("refused: {}", described())),
     }
 }

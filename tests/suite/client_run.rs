@@ -318,6 +318,34 @@ fn page(status: u16) -> Reply {
 }
 
 #[test]
+fn a_claim_of_a_put_that_was_not_answered_is_given_back_after_a_refusal() {
+    type Answer = fn() -> Reply;
+    let no_answer: Answer = || Reply::HangUp;
+    let cases: [(Answer, Answer, i32, usize); 7] = [
+        (no_answer, || page(404), 65, 1),
+        (no_answer, || Reply::problem(429, "queue-full", "full"), 75, 1),
+        (no_answer, || Reply::problem(401, "token-invalid", "no"), 77, 1),
+        (|| page(504), || page(404), 65, 1),
+        // What says that the claim is over says that nothing is left.
+        (no_answer, || Reply::ended("wait_timeout"), 75, 0),
+        (no_answer, || page(410), 65, 1),
+        // It was answered, and with no claim.
+        (|| page(404), || page(404), 65, 0),
+    ];
+    for (at, (first, second, exit, deletes)) in cases.into_iter().enumerate() {
+        let service = FakeService::start(move |call| match (call.method.as_str(), call.nth) {
+            ("PUT", 0) => first(),
+            ("PUT", _) => second(),
+            _ => Reply::no_content(),
+        });
+        check(&mut run(&service, &["lic", "--no-queue"], &["true"]), exit);
+        let given_back = service.calls_of("DELETE");
+        assert_eq!(given_back.len(), deletes, "case {at}");
+        assert!(given_back.iter().all(|call| call.claim() == service.calls()[0].claim()));
+    }
+}
+
+#[test]
 fn only_the_service_can_say_that_a_claim_is_given_back() {
     for status in [404, 410, 200] {
         let service = FakeService::start(move |call| match (call.method.as_str(), call.nth) {

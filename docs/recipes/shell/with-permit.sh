@@ -121,13 +121,16 @@ tell_waiting() {
     [ "$seconds" = 0 ] || pause "$seconds"
 }
 
-# The service has refused: there is no claim that would be ours to give back.
+# The service has refused: there is no claim that would be ours to give back, unless it said before that there is one, or a
+# request was not answered that may have made it.
 refused() {
-    claimed=
+    claimed=$may_exist
     case $status in
     401 | 403) die 77 "not allowed: $(why)" ;;
     esac
     is_of_service || die 70 "the answer makes no sense: $(why)"
+    # It is over, or another job's.
+    if [ "$status" = 410 ] || [ -n "$adopted" ]; then claimed=; fi
     case $status in
     410)
         reason=$(text_of reason)
@@ -147,6 +150,7 @@ acquire() {
     failing_since=
     told=0
     claimed=1
+    may_exist=
     # The first answer comes soon, so that a job that waits says so.
     longest_answer=1s
     while :; do
@@ -159,8 +163,15 @@ acquire() {
         longest_answer=50s
         case $status in
         200 | 201) return ;;
-        202) tell_waiting ;;
-        *) if may_pass; then try_again; else refused; fi ;;
+        202)
+            may_exist=1
+            tell_waiting
+            ;;
+        *)
+            may_pass || refused
+            [ "$status" = 429 ] || may_exist=1
+            try_again
+            ;;
         esac
     done
 }

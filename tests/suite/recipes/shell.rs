@@ -292,6 +292,31 @@ fn to(service: &FakeService, farm: &Farm, shell: &[&str], arguments: &[&str]) ->
 }
 
 #[test]
+fn a_claim_of_a_put_that_was_not_answered_is_given_back_after_a_refusal() {
+    type Answer = fn() -> Reply;
+    let no_answer: Answer = || Reply::HangUp;
+    let cases: [(Answer, Answer, i32, usize); 5] = [
+        (no_answer, || page(404), 70, 1),
+        (no_answer, || page(410), 70, 1),
+        (|| page(504), || Reply::problem(404, "unknown-semaphore", "no"), 65, 1),
+        (no_answer, || Reply::ended("wait_timeout"), 75, 0),
+        (|| page(404), || page(404), 70, 0),
+    ];
+    let farm = Farm::start();
+    in_each_shell(|shell| {
+        for (at, (first, second, exit, deletes)) in cases.into_iter().enumerate() {
+            let service = FakeService::start(move |call| match (call.method.as_str(), call.nth) {
+                ("PUT", 0) => first(),
+                ("PUT", _) => second(),
+                _ => Reply::no_content(),
+            });
+            let (_, stderr) = outcome(&mut to(&service, &farm, shell, &["A", "true"]), exit);
+            assert_eq!(service.calls_of("DELETE").len(), deletes, "{shell:?} case {at}: {stderr}");
+        }
+    });
+}
+
+#[test]
 fn only_the_service_can_say_that_a_claim_is_over() {
     let farm = Farm::start();
     in_each_shell(|shell| {
