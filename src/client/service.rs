@@ -1,6 +1,6 @@
 //! Where the service is, and the token by which it knows us.
 
-use std::fmt;
+use std::{fmt, net::Ipv4Addr};
 
 use ureq::http::Uri;
 
@@ -46,8 +46,7 @@ impl ServiceAddress {
         }
         let scheme = if secure { "https" } else { "http" };
         let base = format!("{scheme}://{authority}{}", uri.path().trim_end_matches('/'));
-        let loopback = matches!(authority.host(), "localhost" | "[::1]")
-            || authority.host().starts_with("127.");
+        let loopback = is_this_machine(authority.host());
         let host = authority.to_string();
         Ok(ServiceAddress { base, host, token, secure, loopback })
     }
@@ -82,6 +81,14 @@ impl ServiceAddress {
     pub(super) fn exposes_token(&self) -> bool {
         self.token.is_some() && !self.secure && !self.loopback
     }
+}
+
+/// Whether a host is this machine whoever looks it up. A name that only looks like such an address, as `127.example` does,
+/// may be anybody's.
+fn is_this_machine(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost")
+        || host == "[::1]"
+        || host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
 }
 
 impl fmt::Debug for ServiceAddress {
@@ -128,5 +135,27 @@ mod tests {
         assert!(!ServiceAddress::new("https://h", token()).unwrap().exposes_token());
         assert!(!ServiceAddress::new("http://127.0.0.1", token()).unwrap().exposes_token());
         assert!(!ServiceAddress::new("http://h", None).unwrap().exposes_token());
+    }
+
+    #[test]
+    fn only_addresses_of_this_machine_are_this_machine() {
+        for (url, expected) in [
+            ("http://127.evil.invalid", false),
+            ("http://127.0.0.1.evil.invalid:7420", false),
+            ("http://127.0.0.1", true),
+            ("http://127.1.2.3:7420/base", true),
+            ("http://localhost:7420", true),
+            ("http://LOCALHOST", true),
+            ("http://[::1]:7420", true),
+            ("http://127.", false),
+            ("http://localhost.evil.invalid", false),
+            ("http://128.0.0.1", false),
+            ("http://[::2]", false),
+        ] {
+            let token = Token::from_variable("secret").unwrap();
+            let address = ServiceAddress::new(url, Some(token)).unwrap();
+            assert_eq!(address.is_loopback(), expected, "{url}");
+            assert_eq!(address.exposes_token(), !expected, "{url}");
+        }
     }
 }
