@@ -3,7 +3,10 @@
 //! When a renewal fails it is tried again until the service answers, so a restart of the daemon is no
 //! matter. The lease counts as lost when the service says so (410, 404), or by the client's own clock: a
 //! lease lives for its ttl from when the last renewal that succeeded was *sent*, which is never later than
-//! what the service reckons. After that the renewals go on, for the service may have been down for all
+//! what the service reckons. Only after an acquire that blocked is it from when the answer came, for the lease began somewhere
+//! in between, and for what was left of it when the service wrote the answer: there this clock may be late by as long as that
+//! answer was on its way. So the first renewal is due as early as if the lease had begun when the acquire was sent, and puts
+//! that right. After the end of a lease the renewals go on, for the service may have been down for all
 //! the time and then gives each lease its full time again. Not so when it says that the token is not good (any more):
 //! that would be its answer again, and it counts such tries.
 //!
@@ -93,11 +96,7 @@ pub(super) fn keep(
         let _ = events.send(Event::Lease(event));
     };
     let mut lease = grant.lease;
-    let mut since = match grant.took {
-        took if took <= ACQUIRE_PROMPT_MAX => received.checked_sub(took).unwrap_or(received),
-        _ => received,
-    };
-    let mut next = since + lease.due_after_grant();
+    let (mut since, mut next) = first_times(grant, received);
     let mut backoff = Backoff::new();
     let (mut failing, mut lost, mut is_last) = (false, false, false);
     loop {
@@ -154,6 +153,13 @@ pub(super) fn keep(
             }
         }
     }
+}
+
+/// From when a lease counts that was granted by an answer which came at `received`, and when its first renewal is due.
+fn first_times(grant: &Grant, received: Instant) -> (Instant, Instant) {
+    let sent = received.checked_sub(grant.took).unwrap_or(received);
+    let since = if grant.took <= ACQUIRE_PROMPT_MAX { sent } else { received };
+    (since, sent + grant.lease.due_after_grant())
 }
 
 /// The loss of a lease that `max_hold` ends.
@@ -249,6 +255,20 @@ mod tests {
         }
         let Verdict::Refused(why) = check(401, r#"{"code":"token-invalid"}"#) else { panic!() };
         assert!(why.starts_with("the service does not know this token"), "{why}");
+    }
+
+    #[test]
+    fn an_acquire_that_blocked_is_renewed_early() {
+        // A lease of 300 s that is renewed after 100.
+        let received = Instant::now() + Duration::from_secs(60);
+        for (took_ms, before_ms, next_ms) in
+            [(0, 0, 100_000), (800, 800, 99_200), (50_000, 0, 50_000)]
+        {
+            let grant = Grant { took: Duration::from_millis(took_ms), ..Grant::default() };
+            let (since, next) = first_times(&grant, received);
+            assert_eq!(since + Duration::from_millis(before_ms), received, "{took_ms}");
+            assert_eq!(next, received + Duration::from_millis(next_ms), "{took_ms}");
+        }
     }
 
     #[test]
