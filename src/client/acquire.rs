@@ -89,10 +89,25 @@ pub(super) struct Acquire {
 #[derive(Debug, PartialEq)]
 enum Verdict {
     Held(Grant),
-    Waiting { position: Option<u64>, pause: Duration },
-    Failed { failure: Failure, ended: bool },
-    Busy { why: String, pause: Duration },
-    Unreachable { why: String, pause: Option<Duration>, may_have_arrived: bool },
+    Waiting {
+        position: Option<u64>,
+        pause: Duration,
+    },
+    /// `says_none`: the service says so, and there is no claim of this id that would be ours.
+    Failed {
+        failure: Failure,
+        ended: bool,
+        says_none: bool,
+    },
+    Busy {
+        why: String,
+        pause: Duration,
+    },
+    Unreachable {
+        why: String,
+        pause: Option<Duration>,
+        may_have_arrived: bool,
+    },
 }
 
 impl Acquire {
@@ -117,6 +132,9 @@ impl Acquire {
             let sent = Instant::now();
             let wait = if was_taken_in && !has_failed { self.wait } else { WAIT_FIRST };
             has_failed = false;
+            // While the service answers: under an id that somebody chose another job may hold a claim, and nobody gives
+            // that back who was not told that it is his.
+            let may_be_ours = was_taken_in || !self.order.id_chosen;
             let pause = match self.try_once(wait) {
                 Verdict::Held(grant) => return AcquireEnd::Held(grant),
                 Verdict::Waiting { position, pause } => {
@@ -126,8 +144,9 @@ impl Acquire {
                     report(AcquireEvent::Place(position));
                     pause
                 }
-                Verdict::Failed { failure, ended } => {
-                    let may_exist = may_exist && !ended;
+                Verdict::Failed { failure, ended, says_none } => {
+                    let may_exist =
+                        may_exist && !ended && may_be_ours && (was_taken_in || !says_none);
                     // One request that took as long as that has waited itself, and was told of nothing before.
                     let has_waited = |longest| sent.elapsed() >= longest;
                     let is_ours = was_taken_in || self.order.wait_timeout.is_some_and(has_waited);
@@ -135,6 +154,7 @@ impl Acquire {
                     return AcquireEnd::Failed { failure, may_exist };
                 }
                 Verdict::Busy { why, pause } => {
+                    let may_exist = may_exist && may_be_ours;
                     if self.order.wait_timeout.is_some_and(|longest| begun.elapsed() >= longest) {
                         let message = format!("no permit within the wait timeout: {why}");
                         let failure = Failure::new(exit::NO_PERMIT, message);
@@ -143,7 +163,7 @@ impl Acquire {
                     let pause = if self.order.is_left_with_a_callback() {
                         // It is there so that nobody has to wait: no room is like a service out of reach.
                         if outage.is_over_after_failure(sent) {
-                            let failure = self.no_room(&why);
+                            let failure = self.no_room(&why, may_exist);
                             return AcquireEnd::Failed { failure, may_exist };
                         }
                         pause.min(outage.left())
@@ -205,11 +225,13 @@ impl Acquire {
         Failure { exit: exit::REFUSED, ..failure }
     }
 
-    fn no_room(&self, why: &str) -> Failure {
+    fn no_room(&self, why: &str, may_exist: bool) -> Failure {
         let longest = format_duration(self.order.service.unreachable_timeout);
+        let left =
+            if may_exist { "" } else { "Nothing was left there, and nobody will be called: " };
         let message = format!(
-            "the claim was not taken in for {longest}: {why}\nNothing was left there, and nobody will be called: \
-             make the claim again later, or with a longer --unreachable-timeout"
+            "the claim was not taken in for {longest}: {why}\n{left}make the claim again later, or with a longer \
+             --unreachable-timeout"
         );
         Failure::new(exit::NO_PERMIT, message)
     }
@@ -226,7 +248,7 @@ impl Acquire {
                 self.arrival.record(true);
                 let refusal = self.order.is_adopted().then(|| adopt::refusal(id, &answer));
                 match refusal.flatten() {
-                    Some(failure) => Verdict::Failed { failure, ended: true },
+                    Some(failure) => Verdict::Failed { failure, ended: true, says_none: true },
                     None => read_answer(&answer, id, &self.order.demand),
                 }
             }
@@ -246,9 +268,12 @@ fn read_answer(answer: &Answer, id: &ClaimId, demand: &Demand) -> Verdict {
     let retry_after = answer.retry_after.map(|pause| pause.min(RETRY_AFTER_MAX));
     let problem = Problem::read(answer);
     let described = || problem.describe(answer);
+    // These are said before anybody looks whether there is a claim.
+    let says_none = problem.is_of_service() && !matches!(answer.status, 401 | 403 | 429);
     let failed = |exit, message: String| Verdict::Failed {
         failure: Failure::new(exit, message),
         ended: false,
+        says_none,
     };
     match answer.status {
         200..=202 => match ClaimReply::read(answer) {
@@ -274,11 +299,13 @@ fn read_answer(answer: &Answer, id: &ClaimId, demand: &Demand) -> Verdict {
                 Demand::Register { .. } => problem.describe_end_with_callback(id),
                 Demand::Make { .. } | Demand::Adopt { .. } => problem.describe_end(),
             };
-            Verdict::Failed { failure: problem.end_failure(&why), ended: true }
+            Verdict::Failed { failure: problem.end_failure(&why), ended: true, says_none }
         }
         409 if problem.code == "claim-differs" => failed(exit::INTERNAL, described()),
         409 => failed(exit::NO_PERMIT, format!("no permit: {}", described())),
-        401 | 403 => Verdict::Failed { failure: problem.not_allowed(answer), ended: false },
+        401 | 403 => {
+            Verdict::Failed { failure: problem.not_allowed(answer), ended: false, says_none }
+        }
         429 if matches!(demand, Demand::Make { queue: false, .. }) => {
             failed(exit::NO_PERMIT, format!("no permit: {}", described()))
         }

@@ -125,9 +125,10 @@ impl Session {
             WaitEnd::Failed { failure, may_exist } => {
                 self.reporter.clear_status();
                 if may_exist {
-                    // A service that was out of reach gets one more try, not another half minute.
-                    let unreachable = failure.exit == exit::UNREACHABLE;
-                    let time = if unreachable { Duration::ZERO } else { RELEASE_TIME_MAX };
+                    // A service that was out of reach gets one more try, not another half minute; nor does what refused
+                    // instead of it.
+                    let once = matches!(failure.exit, exit::UNREACHABLE | exit::REFUSED);
+                    let time = if once { Duration::ZERO } else { RELEASE_TIME_MAX };
                     self.release(time)?;
                 }
                 Err(failure)

@@ -321,7 +321,7 @@ fn page(status: u16) -> Reply {
 fn a_claim_of_a_put_that_was_not_answered_is_given_back_after_a_refusal() {
     type Answer = fn() -> Reply;
     let no_answer: Answer = || Reply::HangUp;
-    let cases: [(Answer, Answer, i32, usize); 7] = [
+    let cases: [(Answer, Answer, i32, usize); 9] = [
         (no_answer, || page(404), 65, 1),
         (no_answer, || Reply::problem(429, "queue-full", "full"), 75, 1),
         (no_answer, || Reply::problem(401, "token-invalid", "no"), 77, 1),
@@ -329,6 +329,9 @@ fn a_claim_of_a_put_that_was_not_answered_is_given_back_after_a_refusal() {
         // What says that the claim is over says that nothing is left.
         (no_answer, || Reply::ended("wait_timeout"), 75, 0),
         (no_answer, || page(410), 65, 1),
+        // There is one, and it is another's; and none that could be ours.
+        (no_answer, || Reply::problem(409, "claim-differs", "it is another"), 70, 0),
+        (|| page(502), || Reply::problem(422, "never-satisfiable", "too many"), 65, 0),
         // It was answered, and with no claim.
         (|| page(404), || page(404), 65, 0),
     ];
@@ -342,6 +345,27 @@ fn a_claim_of_a_put_that_was_not_answered_is_given_back_after_a_refusal() {
         let given_back = service.calls_of("DELETE");
         assert_eq!(given_back.len(), deletes, "case {at}");
         assert!(given_back.iter().all(|call| call.claim() == service.calls()[0].claim()));
+    }
+}
+
+/// Another job may hold a claim under the same id.
+#[test]
+fn nobody_gives_back_what_is_under_an_id_that_was_chosen_and_never_was_his() {
+    let answers: [(fn() -> Reply, i32); 3] = [
+        (|| Reply::problem(409, "claim-differs", "it is another"), 65),
+        (|| page(404), 65),
+        (|| Reply::problem(429, "too-many-requests", "slower"), 75),
+    ];
+    for (second, exit) in answers {
+        let service = FakeService::start(move |call| match (call.method.as_str(), call.nth) {
+            ("PUT", 0) => Reply::problem(503, "stopping", "in a moment"),
+            ("PUT", _) => second(),
+            _ => Reply::no_content(),
+        });
+        let mut command =
+            semaphorectl(&["acquire", "lic", "--no-queue", "--ttl", "2h", "--id", "pipe-7"]);
+        let stderr = check(command.env("SEMAPHORE_URL", service.url()), exit);
+        assert_eq!(service.calls_of("DELETE").len(), 0, "{stderr}");
     }
 }
 

@@ -121,16 +121,18 @@ tell_waiting() {
     [ "$seconds" = 0 ] || pause "$seconds"
 }
 
-# The service has refused: there is no claim that would be ours to give back, unless it said before that there is one, or a
-# request was not answered that may have made it.
+# There will be no permit. Nor is there a claim that would be ours to give back, unless it was not the service itself that
+# refused, or it has not looked: then there is one if it said so before, or if a request was not answered that may have made it.
 refused() {
     claimed=$may_exist
+    # Under an id that somebody chose another job may hold one: nobody gives that back who was not told that it is his.
+    if [ -n "$chosen$adopted" ]; then claimed=$taken_in; fi
     case $status in
     401 | 403) die 77 "not allowed: $(why)" ;;
     esac
     is_of_service || die 70 "the answer makes no sense: $(why)"
-    # It is over, or another job's.
-    if [ "$status" = 410 ] || [ -n "$adopted" ]; then claimed=; fi
+    # It is over, or another job's, or there was never one: what was taken in is not refused with anything else.
+    claimed=
     case $status in
     410)
         reason=$(text_of reason)
@@ -151,6 +153,7 @@ acquire() {
     told=0
     claimed=1
     may_exist=
+    taken_in=
     # The first answer comes soon, so that a job that waits says so.
     longest_answer=1s
     while :; do
@@ -165,6 +168,7 @@ acquire() {
         200 | 201) return ;;
         202)
             may_exist=1
+            taken_in=1
             tell_waiting
             ;;
         *)

@@ -295,10 +295,13 @@ fn to(service: &FakeService, farm: &Farm, shell: &[&str], arguments: &[&str]) ->
 fn a_claim_of_a_put_that_was_not_answered_is_given_back_after_a_refusal() {
     type Answer = fn() -> Reply;
     let no_answer: Answer = || Reply::HangUp;
-    let cases: [(Answer, Answer, i32, usize); 5] = [
+    let cases: [(Answer, Answer, i32, usize); 7] = [
         (no_answer, || page(404), 70, 1),
         (no_answer, || page(410), 70, 1),
-        (|| page(504), || Reply::problem(404, "unknown-semaphore", "no"), 65, 1),
+        (no_answer, || Reply::problem(401, "token-invalid", "no"), 77, 1),
+        // There is one, and it is another's; and none that could be ours.
+        (|| page(504), || Reply::problem(409, "claim-differs", "it is another"), 65, 0),
+        (|| page(504), || Reply::problem(404, "unknown-semaphore", "no"), 65, 0),
         (no_answer, || Reply::ended("wait_timeout"), 75, 0),
         (|| page(404), || page(404), 70, 0),
     ];
@@ -313,6 +316,14 @@ fn a_claim_of_a_put_that_was_not_answered_is_given_back_after_a_refusal() {
             let (_, stderr) = outcome(&mut to(&service, &farm, shell, &["A", "true"]), exit);
             assert_eq!(service.calls_of("DELETE").len(), deletes, "{shell:?} case {at}: {stderr}");
         }
+        // Another job may hold a claim under an id that somebody chose.
+        let service = FakeService::start(move |call| match (call.method.as_str(), call.nth) {
+            ("PUT", 0) => Reply::problem(503, "stopping", "in a moment"),
+            ("PUT", _) => page(404),
+            _ => Reply::no_content(),
+        });
+        outcome(&mut to(&service, &farm, shell, &["-i", "pipe-7", "A", "true"]), 70);
+        assert_eq!(service.calls_of("DELETE").len(), 0, "{shell:?}");
     });
 }
 
