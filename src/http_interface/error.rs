@@ -19,10 +19,10 @@ pub enum Error {
     /// The body ended early, or its chunks are malformed.
     #[error("the body could not be read to its end; send the request again")]
     UnreadableBody,
-    /// A body that is not said to be JSON.
+    /// A body that is not said to be JSON, or a POST of a web page that does not say so.
     #[error(
         "the body must be sent as JSON; with curl, add -H 'Content-Type: application/json' (PATCH also \
-         takes application/merge-patch+json)"
+         takes application/merge-patch+json; a POST from a web page has to say it without a body, too)"
     )]
     UnsupportedContentType,
     /// The request target is longer than any that the API has.

@@ -34,12 +34,14 @@ def build(root, whole):
     checkout = place / "checkout"
     fill(checkout, sources(root))
     environment = {**os.environ, "CARGO_TARGET_DIR": str(target(root))}
-    for name in ("DIST", "SOURCE_DATE_EPOCH", *PUBLISHER):
+    for name in PUBLISHER:
         environment.pop(name, None)
     if whole:
         release(checkout, environment)
     else:
         commit(checkout)
+        for name in ("DIST", "SOURCE_DATE_EPOCH"):
+            environment.pop(name, None)
         subprocess.run(["packaging/build"], check=True, cwd=checkout, env=environment)
         write_sums(checkout / "dist")
     return checkout / "dist", earlier
@@ -98,7 +100,8 @@ def release(checkout, environment):
         ["packaging/release"],
         check=True,
         cwd=checkout,
-        env={**environment, **PUBLISHER},
+        # What a shell may have left over does not count.
+        env={**environment, **PUBLISHER, "SOURCE_DATE_EPOCH": "1600000000", "DIST": "/nonexistent"},
         stdout=subprocess.PIPE,
         text=True,
     ).stdout

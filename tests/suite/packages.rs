@@ -241,8 +241,11 @@ fn a_removal_keeps_the_data_and_a_purge_says_what_it_removes() {
     fs::create_dir(&data).unwrap();
     assert_eq!(run("remove"), "");
     assert_eq!(run("upgrade"), "");
-    fs::write(&config, "data_dir = \"/srv/semaphored\"   # the big disk\n").unwrap();
-    assert!(run("remove").contains("the data are in /srv/semaphored, and stay there"));
+    for line in ["data_dir = \"/srv/s\"  # the \"big\" disk", "data_dir='/srv/s'  # the 'big' disk"]
+    {
+        fs::write(&config, format!("{line}\n")).unwrap();
+        assert!(run("remove").contains("the data are in /srv/s, and stay there"), "{line}");
+    }
     assert!(data.exists() && config.exists());
 
     let said = run("purge");

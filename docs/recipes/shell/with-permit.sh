@@ -157,6 +157,7 @@ acquire() {
     # The first answer comes soon, so that a job that waits says so.
     longest_answer=1s
     while :; do
+        sent=$(date +%s)
         if [ -n "$adopted" ]; then
             # The first name that a claim hears is its job's: a second job of the same claim is refused.
             request POST "/api/v1/claims/$id/renew?wait=$longest_answer" 75 "{\"job\": \"$job\"}"
@@ -255,6 +256,8 @@ renew() {
     # In time for its end, whatever the service says.
     next=$((life * 4 / 5))
     [ "$next" -le "$renew_after" ] || next=$renew_after
+    # The answer may have been on its way for as long as its request took, and the lease runs.
+    next=$((next - renewed + sent))
     [ "$next" -gt 0 ] || next=1
     ends=
     while pause "$next" && kill -0 "$child" 2>/dev/null; do
