@@ -47,14 +47,18 @@ def build(root, whole):
     return checkout / "dist", earlier
 
 
+def output(*command, cwd=None):
+    return subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True).stdout
+
+
 def version(root):
-    return subprocess.run([f"{root}/packaging/version"], check=True, capture_output=True, text=True).stdout.strip()
+    return output(f"{root}/packaging/version").strip()
 
 
 def sources(root):
     """The files of this checkout as they are now, committed or not: their names with what is in them, and may it run."""
     listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(listing, cwd=root, check=True, capture_output=True, text=True).stdout
+    listed = output(*listing, cwd=root)
     paths = [pathlib.Path(root, name) for name in listed.split("\0") if name]
     return {
         str(path.relative_to(root)): (path.read_bytes(), os.access(path, os.X_OK)) for path in paths if path.exists()
@@ -65,13 +69,16 @@ def fill(checkout, files):
     """Makes a repository with these files. Always at the same place, and what is right already is left alone: so cargo does
     not build everything anew each time."""
     subprocess.run(["git", "init", "--quiet", checkout], check=True)
-    there = subprocess.run(["git", "ls-files", "-z"], cwd=checkout, check=True, capture_output=True, text=True).stdout
-    for name in there.split("\0"):
+    for name in output("git", "ls-files", "-z", cwd=checkout).split("\0"):
         if name and name not in files:
             (checkout / name).unlink(missing_ok=True)
     subprocess.run(["git", "clean", "-qfdx"], cwd=checkout, check=True)
+    write(checkout, files)
+
+
+def write(directory, files):
     for name, (content, executable) in files.items():
-        path = checkout / name
+        path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists() or path.read_bytes() != content:
             path.write_bytes(content)
@@ -117,9 +124,7 @@ def release(checkout, environment):
         raise Failed(f"packaging/release has made {found}")
     for package in (checkout / "dist").glob("*.deb"):
         fields = ["Maintainer", "Homepage"]
-        said = subprocess.run(
-            ["dpkg-deb", "--field", package, *fields], check=True, capture_output=True, text=True
-        ).stdout
+        said = output("dpkg-deb", "--field", package, *fields)
         if PUBLISHER["DEBEMAIL"] not in said or PUBLISHER["HOMEPAGE"] not in said:
             raise Failed(said)
 
@@ -170,7 +175,5 @@ def earlier_source(root):
         print(
             f"tests/package: no history back to {name} here: the earlier packages are of this commit, with another number"
         )
-        name = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=root, check=True, capture_output=True, text=True
-        ).stdout.strip()
+        name = output("git", "rev-parse", "HEAD", cwd=root).strip()
     return name, subprocess.run(["git", "archive", name], cwd=root, check=True, capture_output=True).stdout

@@ -1,7 +1,6 @@
 """The systems that are tried, each in a container of its own: in what order what is done and looked at."""
 
 import shutil
-import subprocess
 import time
 
 import checks
@@ -240,11 +239,7 @@ def source(trial):
     """Without packages: the units and files of the checkout, and the programs that were built for the packages."""
     container, farm = trial.container, trial.farm
     trial.give(trial.dist)
-    here = container.root / "root/semaphored"
-    listed = subprocess.run(["git", "ls-files"], cwd=trial.root, check=True, capture_output=True, text=True).stdout
-    for name in listed.splitlines():
-        (here / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(trial.root / name, here / name)
+    packages.write(container.root / "root/semaphored", packages.sources(trial.root))
     shutil.copytree(packages.target(trial.root) / "package/stage/bin", container.root / "root/programs")
     trial.follow("From source")
     checks.clean_install(container)

@@ -42,6 +42,7 @@ mod no_netlink;
 mod openapi;
 mod packages;
 mod pipelines;
+mod plain_request;
 mod presence;
 mod proxy;
 mod readme;

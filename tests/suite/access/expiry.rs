@@ -5,9 +5,8 @@ use std::{sync::Arc, time::Duration};
 use semaphored::{
     api::random_token,
     model::{
-        ClaimId, ClaimRequest, ClaimState, Labels, Origin, Patterns, Permits, Priority, Scope,
-        Scopes, SemaphoreName, SemaphoreSettings, Token, TokenBounds, TokenName, TokenOrigin,
-        TokenText, WallTime,
+        ClaimId, ClaimState, Origin, Patterns, Scope, Scopes, SemaphoreName, SemaphoreSettings,
+        Token, TokenBounds, TokenName, TokenOrigin, TokenText, WallTime,
     },
     semaphore::{
         Asker, Attempt, ClaimLook, Clock, Options, Refusal, Service, SetSettings, Tick,
@@ -17,7 +16,7 @@ use semaphored::{
 };
 
 use super::Guarded;
-use crate::daemon::poll;
+use crate::{daemon::poll, plain_request::plain_request};
 
 /// Time stands still.
 struct Stopped;
@@ -98,19 +97,7 @@ impl Bare {
     }
 
     fn acquire(&self, asker: &Asker, id: &str, weight: u32, wait: Option<Duration>) -> Attempt {
-        let request = ClaimRequest {
-            permits: Permits::new(vec![(self.name.clone(), weight)]).unwrap(),
-            holder: None,
-            labels: Labels::default(),
-            priority: Priority::default(),
-            ttl: None,
-            queue_ttl: None,
-            offer_ttl: None,
-            wait_timeout: None,
-            queue: true,
-            callback: None,
-            fingerprint: [0; 32],
-        };
+        let request = plain_request(vec![(self.name.clone(), weight)]);
         self.service.acquire(ClaimId::new(id).unwrap(), request, wait, asker.clone())
     }
 }

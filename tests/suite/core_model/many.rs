@@ -7,8 +7,8 @@ use std::{
 
 use semaphored::{
     model::{
-        ClaimEvent, ClaimId, ClaimRequest, EndReason, Event, Holder, Labels, Origin, Permits,
-        Priority, SemaphoreSettings, Sequence, ServiceTime, WallTime,
+        ClaimEvent, ClaimId, ClaimRequest, EndReason, Event, Holder, Origin, SemaphoreSettings,
+        Sequence, ServiceTime, WallTime,
     },
     semaphore::core::{
         Command, Core, LIST_SCAN_MAX, Limits, ListedState, Now, Outcome, TIMEOUT_TIMERS_MAX,
@@ -16,6 +16,7 @@ use semaphored::{
 };
 
 use super::run::name;
+use crate::plain_request::plain_request;
 
 fn at_seconds(seconds: u64) -> Now {
     let duration = Duration::from_secs(seconds);
@@ -55,19 +56,8 @@ fn acquire_many(core: &mut Core, claims: usize) {
 
 fn request(number: usize) -> ClaimRequest {
     let weights = (0..=number % 2).map(|semaphore| (name(semaphore), 1)).collect();
-    ClaimRequest {
-        permits: Permits::new(weights).unwrap(),
-        holder: if number % 1_000 == 7 { Holder::new("rare").ok() } else { None },
-        labels: Labels::default(),
-        priority: Priority::default(),
-        ttl: None,
-        queue_ttl: None,
-        offer_ttl: None,
-        wait_timeout: None,
-        queue: true,
-        callback: None,
-        fingerprint: [0; 32],
-    }
+    let holder = if number % 1_000 == 7 { Holder::new("rare").ok() } else { None };
+    ClaimRequest { holder, ..plain_request(weights) }
 }
 
 /// Releases the holder (which grants the next), cancels one in the middle of the queue and looks at the

@@ -14,8 +14,8 @@ use std::{
 use parking_lot::Mutex;
 use semaphored::{
     model::{
-        Callback, ClaimId, ClaimRequest, EndReason, Labels, Origin, Permits, Priority, Revision,
-        SemaphoreName, SemaphoreSettings, ServiceTime, TargetName, Vars, WallTime,
+        Callback, ClaimId, ClaimRequest, EndReason, Origin, Revision, SemaphoreName,
+        SemaphoreSettings, ServiceTime, TargetName, Vars, WallTime,
     },
     semaphore::{
         Asker, Attempt, ClaimLook, Clock, Options, Refusal, Service, SetSettings, Tick,
@@ -24,7 +24,10 @@ use semaphored::{
     storage::{History, memory::MemoryDisk},
 };
 
-use super::daemon::{DEADLINE, poll};
+use super::{
+    daemon::{DEADLINE, poll},
+    plain_request::plain_request,
+};
 
 /// A clock that stands still until the test moves it.
 #[derive(Default)]
@@ -86,19 +89,8 @@ fn id(text: &str) -> ClaimId {
 }
 
 fn request() -> ClaimRequest {
-    ClaimRequest {
-        permits: Permits::new(vec![(name("A"), 1)]).unwrap(),
-        holder: None,
-        labels: Labels::default(),
-        priority: Priority::default(),
-        ttl: Some(Duration::from_secs(10)),
-        queue_ttl: None,
-        offer_ttl: None,
-        wait_timeout: None,
-        queue: true,
-        callback: None,
-        fingerprint: [0; 32],
-    }
+    let ttl = Some(Duration::from_secs(10));
+    ClaimRequest { ttl, ..plain_request(vec![(name("A"), 1)]) }
 }
 
 /// The same with a callback.
